@@ -1,0 +1,1 @@
+"""The device: private training, ledger, head fitting, stylising, and the command ``easel``."""

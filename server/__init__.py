@@ -1,0 +1,1 @@
+"""The coordinator: Flower ServerApp, resumable rounds, admission, aggregation, central privacy."""

@@ -1,0 +1,1 @@
+"""The model and its mathematics: no network, no Flower, no files beyond weights and pictures."""

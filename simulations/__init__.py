@@ -1,0 +1,1 @@
+"""Federated simulations: populations, classical painters, the in-process grid, the demo, reports."""
