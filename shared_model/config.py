@@ -1,0 +1,316 @@
+"""Configuration: frozen dataclasses, read once from TOML, unknown keys refused, hashed.
+
+Every configuration of easel is a frozen dataclass with defaults. :func:`parse` turns a mapping
+(from TOML, JSON or a manifest) into one and names the first wrong key or value together with the
+nearest right key; :func:`digest` gives the short hash that is written into every artefact.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shared_model.errors import ConfigError
+from shared_model.files import read_bytes
+
+__all__ = [
+    "ADVERSARIAL",
+    "TRUNKS",
+    "HeadConfig",
+    "LossConfig",
+    "ModelConfig",
+    "TrainConfig",
+    "digest",
+    "load_toml",
+    "parse",
+    "to_dict",
+]
+
+TRUNKS = ("cnn", "resnet")
+ADVERSARIAL = ("bce", "hinge", "lsgan", "none", "wasserstein-gp")
+
+T = TypeVar("T")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the backbone.
+
+    Parameters
+    ----------
+    trunk
+        ``"resnet"`` (residual blocks) or ``"cnn"`` (the same layers without skips).
+    width
+        Channels of the trunk, which works at a quarter of the resolution.
+    blocks
+        Trunk blocks, two 3x3 convolutions each.
+    code_dim
+        Length of the style code before it becomes modulation numbers.
+    encoder_width
+        Channels of the style encoder's first stage; the others are 2, 8/3 and 4 times as wide.
+    critic_width
+        Channels of the discriminator's first layer.
+    """
+
+    trunk: str = "resnet"
+    width: int = 40
+    blocks: int = 4
+    code_dim: int = 64
+    encoder_width: int = 24
+    critic_width: int = 32
+
+    def __post_init__(self) -> None:
+        _require(self.trunk in TRUNKS, f"trunk must be one of {', '.join(TRUNKS)}, not {self.trunk!r}")
+        for name in ("width", "blocks", "code_dim", "encoder_width", "critic_width"):
+            _require(1 <= getattr(self, name) <= 1024, f"{name} must be between 1 and 1024, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """How a private head is built from pictures and how it drafts.
+
+    Parameters
+    ----------
+    canvas_px
+        Short side at which pictures are read and drafts are painted, in pixels.
+    levels
+        Pyramid levels of the patch dictionary; more levels follow the photo less.
+    patch
+        Side of a patch in pixels, odd.
+    atoms
+        Patches kept per level.
+    components
+        Principal components used to compare patches.
+    candidates
+        Patches looked at per level before ``atoms`` medoids are chosen.
+    sharpness
+        Weight of the photo's own detail when going up a pyramid level.
+    roughness
+        Noise added before each look-up, in units of the style band's standard deviation: broken
+        color and visible strokes on flat areas.
+    completeness
+        Exponent of the normaliser that makes rarely chosen patches cheaper (0 off, 1 full), after
+        Granot et al. 2022 (GPNN), eq. 2.
+    max_gain
+        Largest factor by which a band may be amplified to the paintings' own contrast.
+    """
+
+    canvas_px: int = 512
+    levels: int = 3
+    patch: int = 7
+    atoms: int = 1024
+    components: int = 24
+    candidates: int = 8000
+    sharpness: float = 1.5
+    roughness: float = 0.4
+    completeness: float = 0.5
+    max_gain: float = 2.0
+
+    def __post_init__(self) -> None:
+        _require(32 <= self.canvas_px <= 4096, f"canvas_px must be between 32 and 4096, not {self.canvas_px}")
+        _require(1 <= self.levels <= 6, f"levels must be between 1 and 6, not {self.levels}")
+        _require(self.patch % 2 == 1 and 3 <= self.patch <= 15, f"patch must be odd, 3 to 15, not {self.patch}")
+        _require(1 <= self.atoms <= 16384, f"atoms must be between 1 and 16384, not {self.atoms}")
+        _require(
+            1 <= self.components <= 3 * self.patch**2,
+            f"components must be between 1 and {3 * self.patch**2}, not {self.components}",
+        )
+        _require(self.candidates >= self.atoms, "candidates must be at least atoms")
+        for name, high in (("sharpness", 4.0), ("roughness", 4.0), ("completeness", 1.0), ("max_gain", 8.0)):
+            value = getattr(self, name)
+            _require(0.0 <= value <= high, f"{name} must be between 0 and {high}, not {value}")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the training losses (:mod:`shared_model.losses`); 0 switches a term off."""
+
+    adversarial: str = "hinge"
+    adversarial_weight: float = 0.5
+    structure: float = 2.0
+    keep: float = 1.0
+    tone: float = 2.0
+    bands: float = 1.2
+    patches: float = 1.5
+    marks: float = 0.6
+    gamut: float = 5.0
+    restore: float = 0.5
+    penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.adversarial in ADVERSARIAL,
+            f"adversarial must be one of {', '.join(ADVERSARIAL)}, not {self.adversarial!r}",
+        )
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, float):
+                _require(0.0 <= value <= 1000.0, f"{item.name} must be between 0 and 1000, not {value}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Central training (``easel train``).
+
+    Parameters
+    ----------
+    steps, batch
+        Optimiser steps and records per step.
+    restyle_share
+        Share of destylise-restyle records (Section "Destylise" in docs/model.md) in a batch.
+    crop_px
+        Side of a training crop, in pixels of the 512 px canvas.
+    pool, pool_art
+        Drafted (photo, artwork) pairs and restyle pairs kept in memory.
+    refresh
+        Pool entries replaced per epoch.
+    epoch_steps
+        Steps between validations, sample grids and checkpoints.
+    learning_rate, critic_rate
+        AdamW step sizes of generator and discriminator.
+    weight_decay
+        Decoupled weight decay (Loshchilov & Hutter 2019).
+    fade
+        Share of the run, at its end, over which the step size falls linearly to zero.
+    ema
+        Decay of the averaged weights that are saved.
+    validation_share, test_share
+        Shares of the photos and of the paintings held out, chosen by a hash of the file's content.
+    seed
+        Seed of everything random.
+    """
+
+    steps: int = 8000
+    batch: int = 4
+    restyle_share: float = 0.25
+    crop_px: int = 128
+    pool: int = 600
+    pool_art: int = 300
+    refresh: int = 60
+    epoch_steps: int = 250
+    learning_rate: float = 8e-4
+    critic_rate: float = 8e-4
+    weight_decay: float = 1e-4
+    fade: float = 0.4
+    ema: float = 0.998
+    validation_share: float = 0.05
+    test_share: float = 0.05
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "pool", "epoch_steps"):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("restyle_share", "fade", "validation_share", "test_share"):
+            _require(0.0 <= getattr(self, name) <= 1.0, f"{name} must be between 0 and 1")
+        _require(self.crop_px % 8 == 0 and self.crop_px >= 32, "crop_px must be a multiple of 8, at least 32")
+        _require(self.validation_share + self.test_share <= 0.5, "validation_share + test_share must be at most 0.5")
+        _require(0.0 <= self.ema < 1.0, "ema must be in [0, 1)")
+        for name in ("learning_rate", "critic_rate"):
+            _require(0.0 < getattr(self, name) < 1.0, f"{name} must be in (0, 1)")
+
+
+def parse(values: Mapping[str, Any], cls: type[T], *, source: str) -> T:
+    """Build the frozen dataclass ``cls`` from a mapping; nested dataclasses from nested tables.
+
+    Raises
+    ------
+    ConfigError
+        On an unknown key (the nearest right key is named), a wrong type or a value out of range.
+    """
+    if not dataclasses.is_dataclass(cls):
+        raise TypeError(f"{cls!r} is not a dataclass")
+    types_of = typing.get_type_hints(cls)
+    known = {item.name for item in dataclasses.fields(cls) if item.init}
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+            raise ConfigError(f"{source}: unknown key {key!r}", hint=hint)
+        arguments[key] = _convert(value, types_of[key], key=key, source=source)
+    try:
+        return cls(**arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error.message}", hint=error.hint) from error
+    except TypeError as error:
+        missing = [
+            item.name
+            for item in dataclasses.fields(cls)
+            if item.init
+            and item.name not in arguments
+            and item.default is dataclasses.MISSING
+            and item.default_factory is dataclasses.MISSING
+        ]
+        raise ConfigError(f"{source}: missing key {', '.join(map(repr, missing))}") from error
+
+
+def _convert(value: Any, kind: Any, *, key: str, source: str) -> Any:
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{source}: {key!r} must be a table, not {value!r}")
+        return parse(value, kind, source=f"{source}, table {key!r}")
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        options = typing.get_args(kind)
+        if value is None and type(None) in options:
+            return None
+        kind = next(option for option in options if option is not type(None))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    if typing.get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(value)
+    plain = typing.get_origin(kind) or kind
+    if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
+        raise ConfigError(f"{source}: {key!r} must be {getattr(plain, '__name__', plain)}, not {value!r}")
+    return value
+
+
+def load_toml(path: Path | str, cls: type[T], *, table: str | None = None) -> T:
+    """Read ``cls`` from a TOML file, or from one ``table`` of it.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read.
+    ConfigError
+        If it is not TOML (line and column are named) or does not fit ``cls``.
+    """
+    try:
+        content = tomllib.loads(read_bytes(path, limit=1 << 20).decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    values = content if table is None else content.get(table, {})
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: {table!r} must be a table")
+    return parse(values, cls, source=str(path))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as plain, JSON-ready values."""
+    return {
+        key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(config).items()
+    }
+
+
+def digest(config: Any) -> str:
+    """Return 12 hex digits that identify a configuration (SHA-256 of its canonical JSON)."""
+    text = json.dumps(to_dict(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

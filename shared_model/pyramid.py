@@ -1,0 +1,64 @@
+"""Image pyramids and local means: the small differentiable operators everything else uses.
+
+All functions take and return ``(N, C, H, W)`` tensors, work for any ``H, W >= 1``, and treat every
+sample on its own (no batch statistics), so that per-record gradients stay per record.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["bands", "box", "collapse", "halve", "luminance", "pad_reflect", "pyramid", "resize_like"]
+
+
+def pad_reflect(x: Tensor, amount: int) -> Tensor:
+    """Pad all four sides by reflection, or by repetition where the picture is too small for it."""
+    mode = "reflect" if min(x.shape[-2:]) > amount else "replicate"
+    return F.pad(x, (amount, amount, amount, amount), mode=mode)
+
+
+def luminance(x: Tensor) -> Tensor:
+    """Rec. 601 luma: ``(N, 3, H, W)`` to ``(N, 1, H, W)``."""
+    return 0.299 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
+
+
+def halve(x: Tensor) -> Tensor:
+    """Blur with the 5-tap binomial filter (Burt & Adelson 1983) and drop every other sample."""
+    channels = x.shape[1]
+    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=x.dtype, device=x.device) / 16
+    kernel = torch.outer(taps, taps).expand(channels, 1, 5, 5)
+    return F.conv2d(pad_reflect(x, 2), kernel, stride=2, groups=channels)
+
+
+def pyramid(x: Tensor, levels: int) -> list[Tensor]:
+    """Return ``levels`` pictures, each half the size of the one before; the first is ``x``."""
+    result = [x]
+    while len(result) < levels:
+        result.append(halve(result[-1]))
+    return result
+
+
+def resize_like(x: Tensor, other: Tensor) -> Tensor:
+    """Resample ``x`` bilinearly to the height and width of ``other``."""
+    return F.interpolate(x, size=other.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def bands(x: Tensor, levels: int) -> list[Tensor]:
+    """Return the ``levels`` finest Laplacian bands of ``x``, finest first."""
+    steps = pyramid(x, levels + 1)
+    return [fine - resize_like(coarse, fine) for fine, coarse in zip(steps[:-1], steps[1:], strict=True)]
+
+
+def collapse(details: list[Tensor], coarse: Tensor) -> Tensor:
+    """Rebuild a picture from its Laplacian bands (finest first) and the coarse rest."""
+    result = coarse
+    for band in reversed(details):
+        result = resize_like(result, band) + band
+    return result
+
+
+def box(x: Tensor, radius: int) -> Tensor:
+    """Return the mean over a ``(2 radius + 1)`` square around every pixel, reflected at the border."""
+    return F.avg_pool2d(pad_reflect(x, radius), 2 * radius + 1, 1)
