@@ -1,0 +1,186 @@
+"""One pyramid level of a head: medoid patches of the owner's pictures, and look-ups into them.
+
+A patch of the query picture is replaced by its nearest patch of the dictionary (non-parametric
+sampling; Efros & Freeman 2001) under a per-patch price that makes rarely used patches cheaper
+(completeness; Granot et al. 2022, eq. 2). Queries sit on a grid whose every point is moved by a
+seeded random offset: a regular grid of overlapping patches would leave a visible weave.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Dictionary"]
+
+_CHUNK = 4096  # queries compared at once: keeps the score table in the processor's cache
+_RIM = 0.02  # smallest blending weight inside a patch
+
+
+def _window(side: int) -> Tensor:
+    """Blending weights ``(side, side)``: a Hann window to the power 1.5 above a small rim."""
+    taps = torch.hann_window(side + 2, periodic=False)[1:-1] ** 1.5
+    return torch.outer(taps, taps) + _RIM
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """Patches of one level.
+
+    Parameters
+    ----------
+    patches
+        ``(M, 3, k, k) uint8``: literal pieces of private pictures.
+    center
+        ``(3 k k,)`` mean of the candidate patches, in [0, 1].
+    basis
+        ``(3 k k, d)`` principal components.
+    price
+        ``(M,)`` positive factors on the squared distance to each patch.
+    """
+
+    patches: Tensor
+    center: Tensor
+    basis: Tensor
+    price: Tensor
+    values: Tensor = field(init=False, repr=False)
+    keys: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        values = self.patches.float() / 255
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "keys", (values.flatten(1) - self.center) @ self.basis)
+
+    @property
+    def side(self) -> int:
+        """Side of a patch in pixels."""
+        return int(self.patches.shape[-1])
+
+    @staticmethod
+    def fit(
+        candidates: Tensor, *, atoms: int, components: int, iterations: int = 6, generator: torch.Generator
+    ) -> Dictionary:
+        """Choose ``atoms`` medoids among ``candidates`` ``(B, 3, k, k)`` in [0, 1] by k-means in PCA space."""
+        patches = (candidates * 255).round().clamp(0, 255).to(torch.uint8)
+        flat = patches.flatten(1).float() / 255
+        center = flat.mean(dim=0)
+        centred = flat - center
+        _, vectors = torch.linalg.eigh(centred.T @ centred)
+        basis = vectors[:, -components:].contiguous()
+        keys = centred @ basis
+        if len(keys) > atoms:
+            start = keys[torch.randperm(len(keys), generator=generator)[:atoms]]
+            patches = patches[_medoids(keys, start, iterations)]
+        return Dictionary(patches, center, basis, torch.ones(len(patches)))
+
+    def to(self, device: torch.device) -> Dictionary:
+        """Return a copy on ``device``."""
+        return Dictionary(*(t.to(device) for t in (self.patches, self.center, self.basis, self.price)))
+
+    def priced(self, mean_distance: Tensor, *, exponent: float, floor: float = 0.005) -> Dictionary:
+        """Return a copy whose patch j costs ``1 / (floor + mean_distance_j) ** exponent``."""
+        return replace(self, price=(1.0 / (floor + mean_distance)) ** exponent)
+
+    def project(self, picture: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return the ``(n, d)`` keys of the patches of ``(1, 3, H, W)`` with these top left corners."""
+        k = self.side
+        windows = picture[0].unfold(1, k, 1).unfold(2, k, 1)[:, rows, columns]  # (3, n, k, k)
+        return (windows.transpose(0, 1).flatten(1) - self.center) @ self.basis
+
+    def nearest(self, queries: Tensor) -> Tensor:
+        """Return the index ``(n,)`` of the cheapest patch for each key ``(n, d)``."""
+        table = torch.cat([-2 * self.keys, torch.ones_like(self.keys[:, :1]), self.keys.square().sum(1, True)], 1)
+        table = (table * self.price[:, None]).T.contiguous()
+        found = []
+        for part in queries.split(_CHUNK):
+            extended = torch.cat([part, part.square().sum(1, True), torch.ones_like(part[:, :1])], 1)
+            found.append((extended @ table).argmin(1))
+        return torch.cat(found)
+
+    def distances(self, queries: Tensor) -> Tensor:
+        """Return, for each patch ``(M,)``, the mean squared key distance per component to its nearest query."""
+        best = torch.full_like(self.price, torch.inf)
+        for part in queries.split(_CHUNK):
+            squared = torch.cdist(self.keys, part).square()
+            best = torch.minimum(best, squared.amin(1))
+        return best / self.keys.shape[1]
+
+    def repaint(self, picture: Tensor, *, stride: int, seed: int | None) -> tuple[Tensor, Tensor]:
+        """Rebuild ``(1, 3, H, W)`` from dictionary patches.
+
+        Parameters
+        ----------
+        picture
+            What to look for.
+        stride
+            Mean distance of neighbouring queries in pixels.
+        seed
+            Seed of the grid's random offsets; ``None`` keeps the grid regular.
+
+        Returns
+        -------
+        tuple
+            The rebuilt picture and the ``(rows, columns)`` table of chosen patches.
+        """
+        k, (height, width) = self.side, picture.shape[-2:]
+        reach = k + stride - 1  # a patch plus its largest offset
+        grid = [-(-(size + k - 1) // stride) + 1 for size in (height, width)]
+        full = [(count - 1) * stride + reach for count in grid]
+        padded = _pad_to(picture, before=k - 1, full=full)
+        if seed is None:
+            offsets = torch.zeros(2, grid[0] * grid[1], dtype=torch.long)
+        else:
+            offsets = torch.randint(
+                0, stride, (2, grid[0] * grid[1]), generator=torch.Generator().manual_seed(seed)
+            )
+        offsets = offsets.to(picture.device)
+        base_rows = torch.arange(grid[0], device=picture.device).repeat_interleave(grid[1]) * stride
+        base_columns = torch.arange(grid[1], device=picture.device).repeat(grid[0]) * stride
+        chosen = self.nearest(self.project(padded, base_rows + offsets[0], base_columns + offsets[1]))
+        shift = offsets[0] * stride + offsets[1]
+        tiles = self._shifted(stride)[shift * len(self.price) + chosen]  # (n, 4 reach reach)
+        summed = F.fold(tiles.T[None], full, reach, stride=stride)
+        painted = summed[:, :3] / summed[:, 3:]
+        top = k - 1
+        return painted[:, :, top : top + height, top : top + width], chosen.view(grid[0], grid[1])
+
+    def _shifted(self, stride: int) -> Tensor:
+        """All weighted patches at all offsets: ``(stride stride M, 4 reach reach)``; the 4th channel is weight."""
+        k, count = self.side, len(self.price)
+        window = _window(k).to(self.values.device)
+        weighted = torch.cat([self.values * window, window.expand(count, 1, k, k)], 1)
+        room = stride - 1
+        variants = [
+            F.pad(weighted, (x, room - x, y, room - y)).flatten(1) for y in range(stride) for x in range(stride)
+        ]
+        return torch.cat(variants)
+
+
+def _pad_to(picture: Tensor, *, before: int, full: list[int]) -> Tensor:
+    """Pad ``before`` at the top and left and up to the ``full`` size, mirroring as often as needed."""
+    height, width = picture.shape[-2:]
+    rows = _mirror(torch.arange(-before, full[0] - before), height).to(picture.device)
+    columns = _mirror(torch.arange(-before, full[1] - before), width).to(picture.device)
+    return picture[:, :, rows][:, :, :, columns]
+
+
+def _mirror(index: Tensor, size: int) -> Tensor:
+    """Reflect indices into ``0 .. size - 1`` without repeating the border pixel."""
+    if size == 1:
+        return torch.zeros_like(index)
+    period = 2 * (size - 1)
+    index = index.remainder(period)
+    return torch.where(index >= size, period - index, index)
+
+
+def _medoids(keys: Tensor, centers: Tensor, iterations: int) -> Tensor:
+    """Lloyd's k-means from ``centers``, then the index of the real key nearest each center."""
+    for _ in range(iterations):
+        nearest = torch.cat([torch.cdist(part, centers).argmin(1) for part in keys.split(_CHUNK)])
+        count = torch.bincount(nearest, minlength=len(centers)).float()
+        total = torch.zeros_like(centers).index_add_(0, nearest, keys)
+        centers = torch.where(count[:, None] > 0, total / count[:, None].clamp_min(1), centers)
+    return torch.cat([torch.cdist(part, keys).argmin(1) for part in centers.split(1024)])

@@ -1,0 +1,352 @@
+"""The private head: one owner's taste, fitted in about a second and never uploaded.
+
+A head is a color map (twelve numbers), a multi-scale dictionary of patches cut from the owner's
+own pictures, the contrast of their Laplacian bands, and the modulation numbers that tell the
+shared backbone how this owner paints. Since it holds literal pieces of private pictures, it may
+only be stored on the device (see :mod:`client.store`) and is no part of
+:func:`shared_model.split.shared_parameters`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from shared_model.color import ColorStats, transfer
+from shared_model.config import HeadConfig, parse, to_dict
+from shared_model.dictionary import Dictionary
+from shared_model.errors import CompatibilityError, InputError, StorageError
+from shared_model.images import load_picture, resize_short, to_tensor
+from shared_model.pyramid import bands, box, collapse, luminance, pyramid, resize_like
+
+if TYPE_CHECKING:
+    from shared_model.backbone import Backbone
+
+__all__ = ["FORMAT", "Draft", "Head"]
+
+FORMAT = "easel-head-1"
+_CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a head makes of a photo before the backbone finishes it.
+
+    Parameters
+    ----------
+    colored
+        The photo in the owner's palette, ``(1, 3, H, W) float in [0, 1]``.
+    painted
+        The same rebuilt from the owner's patches, same shape and range.
+    choices
+        Per pyramid level (finest first), the patch chosen at every query: ``(rows, columns)``.
+    """
+
+    colored: Tensor
+    painted: Tensor
+    choices: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Head:
+    """One owner's taste; see the module documentation. Build with :meth:`fit`."""
+
+    name: str
+    config: HeadConfig
+    backbone: str
+    images: int
+    created: str
+    color: ColorStats
+    contrast: Tensor = field(repr=False)  # (levels,) standard deviation of each Laplacian band
+    levels: tuple[Dictionary, ...] = field(repr=False)  # finest first
+    modulation: Tensor = field(repr=False)  # (M,)
+
+    @staticmethod
+    def fit(
+        styles: Sequence[Tensor],
+        *,
+        backbone: Backbone | None = None,
+        name: str = "",
+        config: HeadConfig | None = None,
+        seed: int = 0,
+        created: str = "",
+    ) -> Head:
+        """Build a head from an owner's pictures in about a second.
+
+        Parameters
+        ----------
+        styles
+            One or more ``(1, 3, H, W) float in [0, 1]``, any size.
+        backbone
+            The backbone that will finish this head's drafts; without one the head can only draft.
+        seed
+            Fixes which patches are kept.
+        created
+            Time to record, ISO 8601; empty if unknown.
+
+        Raises
+        ------
+        InputError
+            If there is no picture.
+        """
+        if not styles:
+            raise InputError("a head needs at least one picture", hint="name an image or a folder of images")
+        config = config or HeadConfig()
+        generator = torch.Generator().manual_seed(seed)
+        sized = [resize_short(style.float(), config.canvas_px) for style in styles]
+        pyramids = [pyramid(style, config.levels) for style in sized]
+        levels = tuple(
+            Dictionary.fit(
+                _cut([steps[level] for steps in pyramids], config.patch, config.candidates, generator),
+                atoms=config.atoms,
+                components=config.components,
+                generator=generator,
+            )
+            for level in range(config.levels)
+        )
+        contrast = torch.stack([torch.stack([band.std() for band in bands(s, config.levels)]) for s in sized])
+        head = Head(
+            name=name,
+            config=config,
+            backbone="",
+            images=len(styles),
+            created=created,
+            color=ColorStats.of(sized),
+            contrast=contrast.mean(0),
+            levels=levels,
+            modulation=torch.zeros(0),
+        )._priced()
+        return head if backbone is None else head.attuned(backbone, sized, seed=seed)
+
+    def attuned(self, backbone: Backbone, styles: Sequence[Tensor], *, seed: int = 0) -> Head:
+        """Return this head with the modulation numbers that ``backbone`` reads off its owner's pictures."""
+        from shared_model.weights import backbone_id
+
+        generator = torch.Generator().manual_seed(seed)
+        with torch.inference_mode():
+            codes = [
+                backbone.encode(crop)
+                for style in styles
+                for crop in _crops(style, -(-_CODE_CROPS // len(styles)), _CODE_PX, generator)
+            ]
+        return replace(self, backbone=backbone_id(backbone), modulation=torch.cat(codes).mean(0).clone())
+
+    def to(self, device: torch.device | str) -> Head:
+        """Return a copy whose dictionary lies on ``device``."""
+        place = torch.device(device)
+        if place == self.levels[0].price.device:
+            return self
+        levels = tuple(level.to(place) for level in self.levels)
+        return replace(self, levels=levels, modulation=self.modulation.to(place))
+
+    @torch.no_grad()
+    def draft(self, photo: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
+        """Paint a photo with the owner's palette and patches.
+
+        Parameters
+        ----------
+        photo
+            ``(1, 3, H, W) float in [0, 1]`` at canvas scale (short side about ``config.canvas_px``).
+        seed
+            Fixes the strokes: the same seed paints the same picture.
+        detail
+            How much of the photo's own fine structure shows through where there is structure:
+            0 none, 0.5 the default, 1 most.
+        """
+        colored = transfer(photo, self.color)
+        return self._draft(colored, colored, seed=seed, detail=detail)
+
+    @torch.no_grad()
+    def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
+        """Like :meth:`draft` for a picture that has the owner's palette already."""
+        return self._draft(colored, colored, seed=seed, detail=detail)
+
+    def _draft(self, colored: Tensor, guide: Tensor, *, seed: int, detail: float) -> Draft:
+        steps = pyramid(guide, self.config.levels)
+        painted, choices = steps[-1], []
+        generator = torch.Generator().manual_seed(seed)
+        for level in reversed(range(len(self.levels))):
+            if level < len(self.levels) - 1:
+                own_detail = steps[level] - resize_like(steps[level + 1], steps[level])
+                painted = resize_like(painted, steps[level]) + self.config.sharpness * own_detail
+            painted = painted + self._roughness(level, painted, generator)
+            painted, chosen = self.levels[level].repaint(
+                painted, stride=3 if level == 0 else 2, seed=1 + seed * 16 + level
+            )
+            choices.append(chosen)
+        painted = self._with_contrast(painted)
+        if detail > 0:
+            painted = _inject(colored, painted, detail)
+        return Draft(colored, painted.clamp(0, 1), tuple(reversed(choices)))
+
+    def _roughness(self, level: int, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Smooth noise ``(1, 1, H, W)`` that breaks flat areas up into different patches."""
+        noise = torch.randn(1, 1, *like.shape[-2:], generator=generator)
+        return (self.config.roughness * self.contrast[level] * 3 * box(noise, 1)).to(like.device)
+
+    def _with_contrast(self, painted: Tensor) -> Tensor:
+        """Give each Laplacian band back the contrast that averaging overlapping patches took."""
+        details = bands(painted, len(self.levels))
+        coarse = pyramid(painted, len(self.levels) + 1)[-1]
+        gains = [
+            float((self.contrast[i] / (band.std() + 1e-4)).clamp(1.0, max(1.0, self.config.max_gain)))
+            for i, band in enumerate(details)
+        ]
+        return collapse([gain * band for gain, band in zip(gains, details, strict=True)], coarse)
+
+    def _priced(self) -> Head:
+        """Set the price of every patch from how far it lies from what photos ask for."""
+        if self.config.completeness == 0:
+            return self
+        distances: list[list[Tensor]] = [[] for _ in self.levels]
+        for photo in _calibration():
+            steps = pyramid(transfer(photo, self.color), len(self.levels))
+            painted = steps[-1]
+            for level in reversed(range(len(self.levels))):
+                if level < len(self.levels) - 1:
+                    own = steps[level] - resize_like(steps[level + 1], steps[level])
+                    painted = resize_like(painted, steps[level]) + own
+                found = self.levels[level].distances(_grid_keys(self.levels[level], painted))
+                distances[level].append(found)
+                painted, _ = self.levels[level].priced(found, exponent=1.0).repaint(painted, stride=2, seed=None)
+        levels = tuple(
+            level.priced(torch.stack(found).mean(0), exponent=self.config.completeness)
+            for level, found in zip(self.levels, distances, strict=True)
+        )
+        return replace(self, levels=levels)
+
+    def to_bytes(self) -> bytes:
+        """Return the head as one safetensors file, about 0.5 MB."""
+        tensors = {
+            "color.mean": self.color.mean,
+            "color.covariance": self.color.covariance,
+            "contrast": self.contrast,
+            "modulation": self.modulation,
+        }
+        for i, level in enumerate(self.levels):
+            for part in ("patches", "center", "basis", "price"):
+                tensors[f"levels.{i}.{part}"] = getattr(level, part)
+        facts = {
+            "name": self.name,
+            "backbone": self.backbone,
+            "images": self.images,
+            "created": self.created,
+            "config": to_dict(self.config),
+        }
+        tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        return safetensors.torch.save(tensors, metadata={"format": FORMAT, "head": json.dumps(facts)})
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Head:
+        """Read what :meth:`to_bytes` wrote; nothing in it is executed.
+
+        Raises
+        ------
+        StorageError
+            If the bytes are damaged.
+        CompatibilityError
+            If they are something else than a head of this format.
+        """
+        try:
+            length = int.from_bytes(data[:8], "little")
+            metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+            tensors = safetensors.torch.load(data)
+        except (safetensors.SafetensorError, ValueError, AttributeError) as error:
+            raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error
+        if metadata.get("format") != FORMAT:
+            raise CompatibilityError(f"not a head of format {FORMAT}", hint="was it made by another version of easel?")
+        try:
+            facts = json.loads(metadata["head"])
+            config = parse(facts["config"], HeadConfig, source="head")
+            levels = tuple(
+                Dictionary(*(tensors[f"levels.{i}.{part}"] for part in ("patches", "center", "basis", "price")))
+                for i in range(config.levels)
+            )
+            _check_shapes(levels, config)
+            return Head(
+                name=str(facts["name"]),
+                config=config,
+                backbone=str(facts["backbone"]),
+                images=int(facts["images"]),
+                created=str(facts["created"]),
+                color=ColorStats(tensors["color.mean"].view(3), tensors["color.covariance"].view(3, 3)),
+                contrast=tensors["contrast"].view(config.levels),
+                levels=levels,
+                modulation=tensors["modulation"].flatten(),
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error
+
+
+def _check_shapes(levels: tuple[Dictionary, ...], config: HeadConfig) -> None:
+    for level in levels:
+        count = len(level.price)
+        if (
+            level.patches.shape != (count, 3, config.patch, config.patch)
+            or level.patches.dtype != torch.uint8
+            or count < 1
+            or not all(bool(torch.isfinite(t).all()) for t in (level.center, level.basis, level.price))
+        ):
+            raise ValueError("wrong dictionary")
+
+
+def _cut(pictures: Sequence[Tensor], side: int, count: int, generator: torch.Generator) -> Tensor:
+    """Cut ``count`` random patches, shared evenly over the pictures: ``(count, 3, side, side)``."""
+    share = -(-count // len(pictures))
+    cut = []
+    for picture in pictures:
+        if min(picture.shape[-2:]) < side:
+            picture = resize_short(picture, side)
+        rows = torch.randint(0, picture.shape[2] - side + 1, (share,), generator=generator)
+        columns = torch.randint(0, picture.shape[3] - side + 1, (share,), generator=generator)
+        cut.append(picture[0].unfold(1, side, 1).unfold(2, side, 1)[:, rows, columns].transpose(0, 1))
+    return torch.cat(cut)[:count]
+
+
+def _crops(picture: Tensor, count: int, side: int, generator: torch.Generator) -> list[Tensor]:
+    """Return ``count`` random square crops, smaller where the picture is."""
+    side = min(side, *picture.shape[-2:])
+    top = torch.randint(0, picture.shape[2] - side + 1, (count,), generator=generator).tolist()
+    left = torch.randint(0, picture.shape[3] - side + 1, (count,), generator=generator).tolist()
+    return [picture[:, :, y : y + side, x : x + side] for y, x in zip(top, left, strict=True)]
+
+
+def _grid_keys(level: Dictionary, picture: Tensor) -> Tensor:
+    """Keys of the patches of ``picture`` on a grid of two pixels."""
+    side = level.side
+    padded = picture if min(picture.shape[-2:]) >= side else resize_short(picture, side)
+    rows = torch.arange(0, padded.shape[2] - side + 1, 2)
+    columns = torch.arange(0, padded.shape[3] - side + 1, 2)
+    return level.project(padded, rows.repeat_interleave(len(columns)), columns.repeat(len(rows)))
+
+
+def _inject(colored: Tensor, painted: Tensor, detail: float) -> Tensor:
+    """Let the photo's own bands through where it has structure (faces, edges), not on flat areas."""
+    count = 3
+    photo_bands, own_bands = bands(colored, count), bands(painted, count)
+    mixed = []
+    for photo_band, own_band in zip(photo_bands, own_bands, strict=True):
+        energy = box(luminance(photo_band).square(), 3).clamp_min(0).sqrt()
+        salience = energy / (energy + 2.0 * energy.mean() + 1e-4)
+        weight = (2 * detail * salience**1.5).clamp(max=1.0)
+        mixed.append((1 - weight) * own_band + weight * 1.3 * photo_band)
+    return collapse(mixed, pyramid(painted, count + 1)[-1])
+
+
+@functools.cache
+def _calibration() -> tuple[Tensor, ...]:
+    """Six small photographs that stand for what photos ask of a dictionary, each ``(1, 3, 160, 160)``."""
+    data = resources.files("shared_model").joinpath("data", "calibration.jpg").read_bytes()
+    sheet = to_tensor(load_picture(data).rgb)
+    return tuple(
+        sheet[:, :, y : y + 160, x : x + 160] for y in range(0, 320, 160) for x in range(0, 480, 160)
+    )
