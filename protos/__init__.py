@@ -1,0 +1,1 @@
+"""Messages and services of the fleet, and the code generated from them."""
