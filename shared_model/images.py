@@ -1,0 +1,399 @@
+"""Pictures in and out: files, pixels and tensors.
+
+Whatever a person's folder holds becomes 8-bit sRGB plus an optional alpha channel: any orientation,
+colour mode, bit depth or profile. Mistakes become one-line errors; nothing half-written is left.
+What is written carries the pixels and easel's own settings only, never the source's metadata (such
+as the place where a photo was taken).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import io
+import json
+import os
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, PngImagePlugin
+from torch import Tensor
+from torch.nn import functional
+
+from shared_model.errors import InputError, PictureError
+from shared_model.files import write_atomic
+
+__all__ = [
+    "MAX_PIXELS",
+    "SAVE_SUFFIXES",
+    "SUFFIXES",
+    "Picture",
+    "encode_picture",
+    "find_pictures",
+    "load_picture",
+    "load_tensor",
+    "read_settings",
+    "resize_short",
+    "save_picture",
+    "to_tensor",
+    "to_uint8",
+]
+
+MAX_PIXELS = 100_000_000
+SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SAVE_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+# No EPS: it runs a program. Common ones first: Pillow loads the others' code only when it gets to them.
+_READABLE = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
+_SAVERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".png": ("PNG", {}),
+    ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    ".webp": ("WEBP", {"quality": 95}),
+}
+# What Pillow's decoders raise on damaged bytes (found by fuzzing; most are plain OSError or SyntaxError).
+_DAMAGE = (ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, struct.error, SyntaxError,
+           TypeError, ValueError, zlib.error)  # fmt: skip
+_ORIENTATION_TAG, _EXIF_TAG, _COMMENT_TAG = 0x0112, 0x8769, 0x9286
+_COMMENT_PREFIX = b"ASCII\0\0\0"
+_PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One decoded picture.
+
+    Parameters
+    ----------
+    rgb
+        ``(H, W, 3) uint8``, sRGB.
+    alpha
+        ``(H, W) uint8``, 255 is opaque; ``None`` if every pixel is opaque.
+    """
+
+    rgb: NDArray[np.uint8]
+    alpha: NDArray[np.uint8] | None = None
+
+
+def load_picture(source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode a picture file, or the bytes of one, upright and in sRGB.
+
+    The EXIF orientation is applied, an embedded colour profile is converted (a broken one is
+    ignored), 16-bit and floating-point pictures are scaled, and of an animation the first frame is
+    taken.
+
+    Raises
+    ------
+    PictureError
+        If it is missing, a folder, empty, no picture, damaged, unsupported, or has more than
+        ``max_pixels`` pixels (read from its header, before decoding).
+    """
+    with _opened(source, max_pixels) as (name, image):
+        try:
+            image.load()
+            return _normalize(image)
+        except (Image.DecompressionBombError, *_DAMAGE) as error:
+            raise PictureError(f"{name} is damaged or cut off", hint="copy or download it again") from error
+        except MemoryError as error:
+            raise PictureError(f"{name} does not fit into memory", hint="make it smaller first") from error
+
+
+def save_picture(
+    path: Path | str,
+    rgb: NDArray[np.uint8],
+    *,
+    alpha: NDArray[np.uint8] | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> Path:
+    """Write a picture atomically, in the format that the suffix of ``path`` names.
+
+    Parameters
+    ----------
+    path
+        Ends in one of `SAVE_SUFFIXES`.
+    rgb
+        ``(H, W, 3) uint8``.
+    alpha
+        ``(H, W) uint8``; JPEG cannot hold it and gets the picture on white.
+    settings
+        Embedded as JSON; `read_settings` returns it.
+
+    Raises
+    ------
+    InputError
+        If the suffix is not supported or the format cannot hold the picture.
+    StorageError
+        If it cannot be written, for example because the disk is full.
+    """
+    data = encode_picture(rgb, suffix=Path(path).suffix, alpha=alpha, settings=settings)
+    return write_atomic(path, data)
+
+
+def encode_picture(
+    rgb: NDArray[np.uint8],
+    *,
+    suffix: str,
+    alpha: NDArray[np.uint8] | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> bytes:
+    """Return the bytes of a picture file; see `save_picture` for arguments and errors."""
+    if suffix.lower() not in _SAVERS:
+        offered = ", ".join(SAVE_SUFFIXES)
+        raise InputError(f"cannot save a picture as '{suffix}'", hint=f"use a file name that ends in one of {offered}")
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
+        raise ValueError(f"expected (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
+    kind, options = _SAVERS[suffix.lower()]
+    if alpha is None:
+        image = Image.fromarray(np.ascontiguousarray(rgb))
+    elif kind == "JPEG":
+        opacity = alpha[..., None].astype(np.float32) / 255
+        image = Image.fromarray(np.rint(rgb * opacity + 255 * (1 - opacity)).astype(np.uint8))
+    else:
+        image = Image.fromarray(np.dstack([rgb, alpha]))
+    if settings is not None:
+        options = {**options, **_embedded(settings, kind)}
+    stream = io.BytesIO()
+    try:
+        image.save(stream, format=kind, **options)
+    except (OSError, ValueError, struct.error) as error:
+        message = f"a picture of {image.width} x {image.height} with these settings does not fit into {kind}"
+        raise InputError(message, hint="save it as .png instead") from error
+    return stream.getvalue()
+
+
+def read_settings(path: Path | str) -> dict[str, object]:
+    """Return the settings that `save_picture` embedded, or ``{}`` if there are none.
+
+    Raises
+    ------
+    PictureError
+        If it is not a readable picture.
+    """
+    with _opened(path, MAX_PIXELS) as (_, image):
+        try:
+            text = image.info.get("easel")
+            if text is None:
+                exif = image.getexif()
+                tags = exif if image.format == "TIFF" else exif.get_ifd(_EXIF_TAG)
+                text = bytes(tags.get(_COMMENT_TAG, b"")).removeprefix(_COMMENT_PREFIX)
+            settings = json.loads(text)["easel"]
+        except _DAMAGE:
+            return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def find_pictures(paths: Iterable[str | Path]) -> list[Path]:
+    """List the picture files meant by files, folders (with subfolders) and glob patterns.
+
+    ``~`` is the home folder. In folders and patterns only files that end in one of `SUFFIXES`
+    count and hidden ones are skipped; a file given by name is taken as it is.
+
+    Returns
+    -------
+    list of Path
+        Each file once, in natural order (``2.jpg`` before ``10.jpg``).
+
+    Raises
+    ------
+    PictureError
+        If a file or folder given by name does not exist.
+    InputError
+        If nothing is found.
+    """
+    given = [os.path.expanduser(path) for path in paths]
+    found: dict[str, Path] = {}
+    for item in given:
+        for path in _expand(item):
+            found.setdefault(os.path.realpath(path), path)
+    if not found:
+        where = ", ".join(given) or "an empty list"
+        raise InputError(f"no pictures found in {where}", hint=f"looked for files ending in {', '.join(SUFFIXES)}")
+    return sorted(found.values(), key=_natural_key)
+
+
+def to_tensor(rgb: NDArray[np.uint8]) -> Tensor:
+    """Turn ``(H, W, 3) uint8`` into ``(1, 3, H, W) float32`` in [0, 1]."""
+    return torch.tensor(rgb.transpose(2, 0, 1).copy()).unsqueeze(0).float() / 255
+
+
+def to_uint8(x: Tensor) -> NDArray[np.uint8]:
+    """Turn ``(1, 3, H, W)`` or ``(3, H, W)`` in [0, 1] into ``(H, W, 3) uint8``; clamps, and NaN is black."""
+    picture = x.detach().reshape(x.shape[-3:]).float().nan_to_num(nan=0.0).clamp(0, 1)
+    pixels: NDArray[np.uint8] = picture.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+    return pixels
+
+
+def resize_short(x: Tensor, short_px: int) -> Tensor:
+    """Resize ``(N, 3, H, W)`` with antialiasing so that its shorter side is ``short_px`` pixels.
+
+    The aspect stays; for an extreme one (such as 1 x 100000) the result is kept to `MAX_PIXELS`
+    pixels instead.
+    """
+    height, width = x.shape[-2:]
+    scale = min(short_px / min(height, width), (MAX_PIXELS / (height * width)) ** 0.5)
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    if size == (height, width):
+        return x
+    return functional.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def load_tensor(path: Path | str | bytes, short_px: int | None = None) -> Tensor:
+    """Load a picture as ``(1, 3, H, W) float32`` in [0, 1], optionally resized; alpha is put on white."""
+    picture = load_picture(path)
+    x = to_tensor(picture.rgb)
+    if picture.alpha is not None:
+        opacity = torch.tensor(picture.alpha).float() / 255
+        x = x * opacity + (1 - opacity)
+    return x if short_px is None else resize_short(x, short_px)
+
+
+@contextlib.contextmanager
+def _opened(source: Path | str | bytes, max_pixels: int) -> Iterator[tuple[str, Image.Image]]:
+    """Open a picture without decoding it; Pillow's warnings stay inside."""
+    name = "the picture" if isinstance(source, bytes) else " ".join(str(source).split())
+    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
+        warnings.simplefilter("ignore")
+        stream: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else _open_file(Path(source), name)
+        stack.callback(stream.close)
+        if not (head := stream.read(12)):
+            raise PictureError(f"{name} is empty (zero bytes)", hint="copy or download it again")
+        stream.seek(0)
+        try:
+            image = stack.enter_context(Image.open(stream, formats=_READABLE))
+        except Image.DecompressionBombError as error:
+            raise _too_large(name, max_pixels) from error
+        except (*_DAMAGE, MemoryError) as error:
+            hint = "use a JPEG, PNG, WebP, TIFF, AVIF, GIF or BMP file"
+            if head[4:8] == b"ftyp":
+                hint = "HEIC photos and videos must be converted to JPEG first"
+            raise PictureError(f"{name} is not a picture that easel can read", hint=hint) from error
+        if image.width * image.height > max_pixels:
+            raise _too_large(name, max_pixels)
+        yield name, image
+
+
+def _open_file(path: Path, name: str) -> BinaryIO:
+    try:
+        if path.is_dir():
+            raise PictureError(f"{name} is a folder, not a picture", hint="give one of the pictures in it")
+        if path.exists() and not path.is_file():
+            raise PictureError(f"{name} is not an ordinary file", hint="save the picture to a file first")
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise PictureError(f"{name} does not exist", hint="check the path") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PictureError(f"cannot read {name}: {reason}", hint="check the path and its permissions") from error
+
+
+def _too_large(name: str, max_pixels: int) -> PictureError:
+    return PictureError(f"{name} has more than {max_pixels:,} pixels", hint="make it smaller first")
+
+
+def _normalize(image: Image.Image) -> Picture:
+    """Bring a loaded image of any mode to upright sRGB and alpha."""
+    profile = image.info.get("icc_profile")
+    with contextlib.suppress(*_DAMAGE):  # damaged EXIF: the picture is shown as it is stored
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1))
+        image = image if turn is None else image.transpose(turn)
+    if image.mode.startswith(("I", "F")):
+        image = _to_grey(image)
+    alpha = None
+    if image.has_transparency_data:
+        alpha = np.array(image.convert("RGBA").getchannel("A"))
+        image = image.convert("L" if image.mode == "LA" else "RGB")
+    elif image.mode not in ("CMYK", "L", "LAB"):
+        image = image.convert("RGB")
+    rgb = np.array(_to_srgb(image, profile))
+    return Picture(rgb=rgb, alpha=None if alpha is None or alpha.min() == 255 else alpha)
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    """Scale a 16-bit, 32-bit or floating-point image to 8-bit grey, with alpha if one value is transparent."""
+    values = np.nan_to_num(np.array(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    floor = min(0.0, float(values.min()))
+    peak = float(values.max())
+    if image.mode.startswith("I;16") and floor >= 0:
+        ceiling = 65535.0
+    else:
+        usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+        ceiling = next((limit for limit in usual if peak <= limit), peak)
+    span = max(ceiling - floor, np.finfo(np.float64).tiny)
+    grey = Image.fromarray(np.rint((values - floor) / span * 255).clip(0, 255).astype(np.uint8))
+    if isinstance(clear := image.info.get("transparency"), int):
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
+    """Convert from an embedded profile (perceptual intent); without a usable one, by Pillow's plain rules."""
+    if isinstance(profile, bytes) and profile:
+        with contextlib.suppress(ImageCms.PyCMSError, *_DAMAGE):
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if source.profile.xcolor_space == _PROFILE_SPACES[image.mode]:
+                target = ImageCms.createProfile("sRGB")
+                intent = ImageCms.Intent.PERCEPTUAL
+                converted = ImageCms.profileToProfile(image, source, target, renderingIntent=intent, outputMode="RGB")
+                if converted is not None:
+                    return converted
+    return image.convert("RGB")
+
+
+def _embedded(settings: Mapping[str, object], kind: str) -> dict[str, Any]:
+    """Return Pillow's save options that embed ``settings``; ASCII JSON survives every format and tool."""
+    text = json.dumps({"easel": dict(settings)}, sort_keys=True)
+    if kind == "PNG":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("easel", text)
+        return {"pnginfo": info}
+    exif = Image.Exif()
+    tags = exif if kind == "TIFF" else exif.get_ifd(_EXIF_TAG)  # Pillow writes no nested tags into a TIFF
+    tags[_COMMENT_TAG] = _COMMENT_PREFIX + text.encode("ascii")
+    return {"exif": exif}
+
+
+def _expand(item: str) -> Iterator[Path]:
+    if os.path.isdir(item):
+        for folder, subfolders, names in os.walk(item):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            yield from (Path(folder, name) for name in names if _is_picture_name(name))
+    elif os.path.exists(item):
+        yield Path(item)
+    elif glob.has_magic(item):
+        for match in glob.glob(item, recursive=True):
+            if os.path.isdir(match) or _is_picture_name(os.path.basename(match)):
+                yield from _expand(match)
+    else:
+        raise PictureError(f"{item} does not exist", hint="check the path")
+
+
+def _is_picture_name(name: str) -> bool:
+    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+
+
+def _natural_key(path: Path) -> tuple[list[list[str | int]], str]:
+    def key(part: str) -> list[str | int]:
+        pieces = re.split(r"(\d+)", part.casefold())  # text and digits alternate, so equal places compare
+        return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
+
+    return [key(part) for part in path.parts], str(path)
