@@ -1,0 +1,248 @@
+"""The rules of docs/architecture.md: who may import whom, and what start-up may load."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("client", "easel", "protos", "server", "shared_model", "simulations")
+
+# Packages that a module of the key never imports, not even inside a function or for its types.
+FORBIDDEN: Mapping[str, frozenset[str]] = {
+    "shared_model": frozenset({"client", "easel", "flwr", "grpc", "protos", "server", "simulations", "tests"}),
+    "protos": frozenset({"client", "easel", "flwr", "server", "shared_model", "simulations", "tests"}),
+    "server": frozenset({"client", "simulations", "tests"}),
+    "client": frozenset({"server", "simulations", "tests"}),
+    "simulations": frozenset({"tests"}),
+    "easel": frozenset({"client", "protos", "server", "shared_model", "simulations", "tests"}),
+}
+NETWORK = frozenset(
+    "aiohttp asyncio flwr ftplib grpc http.client http.server httpx imaplib multiprocessing.connection poplib requests "
+    "smtplib socket socketserver ssl urllib.request urllib3 websockets xmlrpc".split()
+)
+# What a device keeps to itself. Nothing these reach, directly or not, may speak to a network.
+PRIVATE = frozenset(
+    "client.engine client.personalize client.recipe client.store shared_model.head shared_model.images "
+    "shared_model.stylize shared_model.tuning".split()
+)
+# The modules of `client` that may speak to a network; a new one is a decision, taken here.
+NETWORKED = frozenset({"client.app"})
+HEAVY = frozenset({"flwr", "matplotlib", "opacus", "ray", "torch"})
+UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
+HARD_LINE_LIMIT = 400
+
+
+@dataclass(frozen=True)
+class Import:
+    """One name that a module imports: ``typing`` only for type checkers, ``lazy`` inside a function."""
+
+    name: str
+    typing: bool = False
+    lazy: bool = False
+
+    def is_under(self, package: str) -> bool:
+        return self.name == package or self.name.startswith(package + ".")
+
+
+def imports(source: str, *, module: str, is_package: bool = False) -> list[Import]:
+    """List every import of ``source``, with relative names made absolute, ``import_module("literal")`` too."""
+    return list(_walk(ast.parse(source), module if is_package else module.rpartition(".")[0], False, False))
+
+
+def _walk(node: ast.AST, package: str, typing: bool, lazy: bool) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        yield from (Import(alias.name, typing, lazy) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            parts = package.split(".")
+            base = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [base])])
+        yield Import(base, typing, lazy)
+        yield from (Import(f"{base}.{alias.name}", typing, lazy) for alias in node.names)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")) and node.args:
+        name = node.args[0]
+        if isinstance(name, ast.Constant) and isinstance(name.value, str):
+            yield Import(name.value, typing, lazy)
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        for child in node.body:
+            yield from _walk(child, package, True, lazy)
+        for child in node.orelse:
+            yield from _walk(child, package, typing, lazy)
+        return
+    inside = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child, package, typing, inside)
+
+
+def _modules() -> dict[str, Path]:
+    files = (file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py")))
+    return {_name(file): file for file in files if not file.stem.endswith(("_pb2", "_pb2_grpc"))}
+
+
+def _name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = _modules()
+IMPORTS = {
+    name: imports(file.read_text(encoding="utf-8"), module=name, is_package=file.stem == "__init__")
+    for name, file in MODULES.items()
+}
+
+
+def _reached(start: str, *, lazy: bool) -> set[str]:
+    """Every name, ours or foreign, that running ``start`` may import; ``lazy``: in its functions too."""
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        waiting.extend(parent for parent in _parents(name) if parent in MODULES)
+        waiting.extend(found.name for found in IMPORTS.get(name, ()) if not found.typing and (lazy or not found.lazy))
+    return seen
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def _under(names: set[str], packages: frozenset[str]) -> set[str]:
+    return {name for name in names if any(Import(name).is_under(package) for package in packages)}
+
+
+def test_imports_are_found_wherever_they_hide() -> None:
+    source = """
+from typing import TYPE_CHECKING
+from . import store
+from ..shared_model.head import Head
+if TYPE_CHECKING:
+    import flwr
+def later():
+    import grpc
+    return importlib.import_module("opacus.optimizers")
+"""
+    found = imports(source, module="root.client.engine")
+    assert {"root.client.store", "root.shared_model.head", "root.shared_model.head.Head"} <= {i.name for i in found}
+    assert Import("flwr", typing=True) in found
+    assert Import("grpc", lazy=True) in found
+    assert Import("opacus.optimizers", lazy=True) in found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nobody_imports_upwards_or_sideways(package: str) -> None:
+    wrong = [
+        f"{module} imports {found.name}"
+        for module in MODULES
+        if module.split(".")[0] == package
+        for found in IMPORTS[module]
+        if found.name.split(".")[0] in FORBIDDEN[package]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("app", ["client.app", "server.app"])
+def test_flower_apps_do_not_need_the_launcher(app: str) -> None:
+    assert app in MODULES
+    assert not _under(_reached(app, lazy=True), frozenset({"easel"})), "a Flower bundle holds no `easel` package"
+
+
+def test_opacus_is_behind_one_module_of_shared_model() -> None:
+    users = {
+        module
+        for module in MODULES
+        if module.startswith("shared_model") and any(found.is_under("opacus") for found in IMPORTS[module])
+    }
+    assert users == {"shared_model.privacy"}
+
+
+def test_only_the_named_modules_of_a_device_speak_to_a_network() -> None:
+    users = {
+        module
+        for module in MODULES
+        if module.split(".")[0] in ("client", "shared_model") and _under({i.name for i in IMPORTS[module]}, NETWORK)
+    }
+    assert users == NETWORKED
+
+
+@pytest.mark.parametrize("module", sorted(PRIVATE))
+def test_private_things_reach_no_network(module: str) -> None:
+    assert module in MODULES
+    assert not _under(_reached(module, lazy=True), NETWORK)
+
+
+def test_the_upload_is_built_from_the_split_and_from_no_private_module() -> None:
+    names = {found.name for found in IMPORTS.get("client.app", ())}
+    assert "shared_model.split" in names
+    assert not _under(names, PRIVATE)
+
+
+def test_stylizing_and_personalizing_reach_no_federation_and_no_plots() -> None:
+    reached = _reached("client.engine", lazy=True) | _reached("client.personalize", lazy=True)
+    assert "torch" in reached
+    assert not _under(reached, HEAVY - {"torch"})
+
+
+def test_nothing_is_pickled() -> None:
+    wrong = [
+        f"{module} imports {found.name}"
+        for module in MODULES
+        for found in IMPORTS[module]
+        if found.name.split(".")[0] in UNPICKLERS or found.name in ("torch.load", "torch.save")
+    ]
+    calls = [
+        f"{module}:{node.lineno} calls {ast.unparse(node.func)}"
+        for module, file in MODULES.items()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "torch.save")
+    ]
+    assert not wrong + calls
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_outgrows_its_reader(module: str) -> None:
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= HARD_LINE_LIMIT
+
+
+def test_test_folders_are_no_packages() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py")), "tests/client/__init__.py would hide `client`"
+
+
+def _loaded(code: str) -> set[str]:
+    """Run ``code`` in a fresh interpreter and return the top-level names of all modules it loaded."""
+    script = f"import json, sys\n{code}\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    loaded = _loaded("import client.cli")
+    assert "client" in loaded
+    assert not loaded & (HEAVY | {"numpy", "PIL"})
+
+
+def test_help_is_shown_without_torch() -> None:
+    call = "import easel.launch\nsys.argv = ['easel', '--help']\ntry:\n    easel.launch.device()\n"
+    loaded = _loaded(call + "except SystemExit as stop:\n    assert not stop.code, stop.code")
+    assert "client" in loaded
+    assert not loaded & HEAVY
+
+
+def test_stylizing_loads_no_federation_and_no_plots() -> None:
+    loaded = _loaded("import client.engine, client.recipe, client.store, shared_model.stylize")
+    assert "torch" in loaded
+    assert not loaded & (HEAVY - {"torch"})
