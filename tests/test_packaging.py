@@ -35,7 +35,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("checkout")
     for file in [
         *_sources(ROOT),
-        *(Path(name) for name in ("LICENSE", "README.md", "pyproject.toml") if (ROOT / name).exists()),
+        *(Path(name) for name in ("LICENSE", "README.md", "pyproject.toml", "setup.py") if (ROOT / name).exists()),
     ]:
         (copy / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / file, copy / file)
