@@ -174,10 +174,14 @@ class TrainConfig:
         Share of destylise-restyle records (Section "Destylise" in docs/model.md) in a batch.
     crop_px
         Side of a training crop, in pixels of the 512 px canvas.
-    pool, pool_art
-        Drafted (photo, artwork) pairs and restyle pairs kept in memory.
-    refresh
-        Pool entries replaced per epoch.
+    record_px
+        Side of a drafted record, from which crops are taken.
+    pool
+        Drafted records kept in memory; the oldest are replaced.
+    first_visits, visits
+        Paintings from which records are made before the first step, and after every epoch.
+    photos_per_visit, restyles_per_visit
+        Records of both kinds made per visited painting.
     epoch_steps
         Steps between validations, sample grids and checkpoints.
     learning_rate, critic_rate
@@ -198,9 +202,12 @@ class TrainConfig:
     batch: int = 4
     restyle_share: float = 0.25
     crop_px: int = 128
-    pool: int = 600
-    pool_art: int = 300
-    refresh: int = 60
+    record_px: int = 256
+    pool: int = 900
+    first_visits: int = 40
+    visits: int = 12
+    photos_per_visit: int = 5
+    restyles_per_visit: int = 3
     epoch_steps: int = 250
     learning_rate: float = 8e-4
     critic_rate: float = 8e-4
@@ -215,11 +222,13 @@ class TrainConfig:
     head: HeadConfig = field(default_factory=HeadConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "pool", "epoch_steps"):
+        for name in ("steps", "batch", "pool", "first_visits", "photos_per_visit", "epoch_steps"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("restyle_share", "fade", "validation_share", "test_share"):
             _require(0.0 <= getattr(self, name) <= 1.0, f"{name} must be between 0 and 1")
         _require(self.crop_px % 8 == 0 and self.crop_px >= 32, "crop_px must be a multiple of 8, at least 32")
+        _require(self.record_px >= self.crop_px, "record_px must be at least crop_px")
+        _require(self.visits >= 0 and self.restyles_per_visit >= 0, "visits and restyles_per_visit must not be negative")
         _require(self.validation_share + self.test_share <= 0.5, "validation_share + test_share must be at most 0.5")
         _require(0.0 <= self.ema < 1.0, "ema must be in [0, 1)")
         for name in ("learning_rate", "critic_rate"):

@@ -9,11 +9,9 @@ only be stored on the device (see :mod:`client.store`) and is no part of
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import safetensors
@@ -25,8 +23,9 @@ from shared_model.color import ColorStats, transfer
 from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, InputError, StorageError
-from shared_model.images import load_picture, resize_short, to_tensor
-from shared_model.pyramid import bands, box, collapse, luminance, pyramid, resize_like
+from shared_model.images import resize_short
+from shared_model.pyramid import bands, box, collapse, halve, luminance, pyramid, resize_like
+from shared_model.samples import sample_photos
 
 if TYPE_CHECKING:
     from shared_model.backbone import Backbone
@@ -208,8 +207,8 @@ class Head:
         if self.config.completeness == 0:
             return self
         distances: list[list[Tensor]] = [[] for _ in self.levels]
-        for photo in _calibration():
-            steps = pyramid(transfer(photo, self.color), len(self.levels))
+        for photo in sample_photos():
+            steps = pyramid(transfer(halve(photo), self.color), len(self.levels))
             painted = steps[-1]
             for level in reversed(range(len(self.levels))):
                 if level < len(self.levels) - 1:
@@ -340,13 +339,3 @@ def _inject(colored: Tensor, painted: Tensor, detail: float) -> Tensor:
         weight = (2 * detail * salience**1.5).clamp(max=1.0)
         mixed.append((1 - weight) * own_band + weight * 1.3 * photo_band)
     return collapse(mixed, pyramid(painted, count + 1)[-1])
-
-
-@functools.cache
-def _calibration() -> tuple[Tensor, ...]:
-    """Six small photographs that stand for what photos ask of a dictionary, each ``(1, 3, 160, 160)``."""
-    data = resources.files("shared_model").joinpath("data", "calibration.jpg").read_bytes()
-    sheet = to_tensor(load_picture(data).rgb)
-    return tuple(
-        sheet[:, :, y : y + 160, x : x + 160] for y in range(0, 320, 160) for x in range(0, 480, 160)
-    )

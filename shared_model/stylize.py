@@ -1,0 +1,159 @@
+"""Photo in, painting out: pure, seeded, any size and aspect.
+
+Painting happens on a canvas of about 512 px, the scale that heads and backbone know; what a larger
+photo has above that scale comes from the photo itself, so strokes keep their size in the picture
+and time grows slowly with the pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from shared_model.backbone import Backbone
+from shared_model.color import transfer
+from shared_model.errors import CompatibilityError, InputError
+from shared_model.generator import MULTIPLE
+from shared_model.head import Head
+from shared_model.pyramid import luminance
+from shared_model.weights import backbone_id
+
+__all__ = ["MAX_SIDE", "Options", "check_match", "stylize"]
+
+MAX_SIDE = 16384  # pixels of the longer side of an output
+_LONGEST = 4  # a canvas is at most this many times as long as it is short
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to paint.
+
+    Parameters
+    ----------
+    strength
+        0 leaves the photo, 1 paints in full.
+    keep_color
+        Keep the photo's own colors and paint only light and strokes.
+    detail
+        How much of the photo's fine structure shows through: 0 to 1.
+    size_px
+        Short side of the output in pixels; ``None`` keeps the photo's size.
+    seed
+        Fixes the strokes, 0 to 2**31 - 1.
+    """
+
+    strength: float = 1.0
+    keep_color: bool = False
+    detail: float = 0.5
+    size_px: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("strength", "detail"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise InputError(f"{name} must be between 0 and 1, not {value:g}")
+        if self.size_px is not None and not 16 <= self.size_px <= MAX_SIDE:
+            raise InputError(f"size must be between 16 and {MAX_SIDE} pixels, not {self.size_px}")
+        if not 0 <= self.seed < 1 << 31:
+            raise InputError(f"seed must be between 0 and {(1 << 31) - 1}, not {self.seed}")
+
+
+def check_match(head: Head, backbone: Backbone) -> None:
+    """Refuse a head that was made for another backbone.
+
+    Raises
+    ------
+    CompatibilityError
+        If the head's modulation numbers belong to other weights.
+    """
+    if head.backbone != backbone_id(backbone):
+        raise CompatibilityError(
+            f"head {head.name or 'without a name'!r} was made for another backbone version",
+            hint="fit it again: `easel personalize NAME IMAGES --overwrite`",
+        )
+
+
+@torch.no_grad()
+def stylize(photo: Tensor, *, head: Head, backbone: Backbone, options: Options | None = None) -> Tensor:
+    """Paint a photo with an owner's taste and the shared hand.
+
+    Parameters
+    ----------
+    photo
+        ``(1, 3, H, W) float in [0, 1]``.
+    head
+        The owner's taste, on the same device as ``photo`` and ``backbone``.
+    backbone
+        The hand.
+    options
+        How to paint.
+
+    Returns
+    -------
+    Tensor
+        ``(1, 3, H', W') float in [0, 1]``; the same size as the photo unless ``size_px`` says otherwise.
+
+    Raises
+    ------
+    CompatibilityError
+        If head and backbone do not belong together.
+    """
+    options = options or Options()
+    check_match(head, backbone)
+    size = _output_size(photo, options.size_px)
+    canvas = _resize(photo, _canvas_size(photo, head.config.canvas_px))
+    painted = _paint(canvas, head, backbone, options)
+    result = _enlarge(painted, canvas, photo, size, head)
+    target = _resize(photo, size)
+    if options.keep_color:
+        result = target + (luminance(result) - luminance(target))
+    if options.strength < 1:
+        result = torch.lerp(target, result, options.strength)
+    return result.clamp(0, 1)
+
+
+def _paint(canvas: Tensor, head: Head, backbone: Backbone, options: Options) -> Tensor:
+    """Draft and finish at canvas scale."""
+    height, width = canvas.shape[-2:]
+    padded = F.pad(canvas, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+    draft = head.draft(padded, seed=options.seed, detail=options.detail)
+    generator = torch.Generator().manual_seed(options.seed)
+    noise = torch.randn(1, 1, *padded.shape[-2:], generator=generator).to(canvas.device)
+    painted = backbone.paint(draft.colored, draft.painted, head.modulation[None], noise)
+    return painted[:, :, :height, :width].clamp(0, 1)
+
+
+def _enlarge(painted: Tensor, canvas: Tensor, photo: Tensor, size: tuple[int, int], head: Head) -> Tensor:
+    """Bring a painting to its output size; above canvas scale the photo's own detail is added."""
+    if size[0] * size[1] <= painted.shape[2] * painted.shape[3]:
+        return _resize(painted, size)
+    colored = transfer(_resize(photo, size), head.color)
+    detail = colored - _resize(transfer(canvas, head.color), size)
+    return _resize(painted, size) + detail
+
+
+def _output_size(photo: Tensor, size_px: int | None) -> tuple[int, int]:
+    height, width = photo.shape[-2:]
+    if size_px is not None:
+        scale = size_px / min(height, width)
+        height, width = max(1, round(height * scale)), max(1, round(width * scale))
+    if max(height, width) > MAX_SIDE:
+        raise InputError(f"an output of {width}x{height} pixels is too large", hint="choose a smaller --size")
+    return height, width
+
+
+def _canvas_size(photo: Tensor, canvas_px: int) -> tuple[int, int]:
+    """Short side ``canvas_px``, unless the photo is so long that the canvas would be unreasonable."""
+    height, width = photo.shape[-2:]
+    scale = min(canvas_px / min(height, width), _LONGEST * canvas_px / max(height, width))
+    return max(MULTIPLE, round(height * scale)), max(MULTIPLE, round(width * scale))
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(x.shape[-2:]) == size:
+        return x
+    return F.interpolate(x, size=size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)

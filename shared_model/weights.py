@@ -1,0 +1,139 @@
+"""Weights on disk: safetensors with a manifest, never pickle.
+
+A backbone file holds the shared parameters and, in its metadata, the format, the model
+configuration, the architecture hash, a SHA-256 over the tensors, and free manifest entries
+(parent, round, epsilon, licence ...). It is checked in full before anything of it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+
+from shared_model import split
+from shared_model.backbone import Backbone
+from shared_model.config import ModelConfig, parse, to_dict
+from shared_model.errors import CompatibilityError, EaselError, StorageError
+from shared_model.files import read_bytes, write_atomic
+
+__all__ = [
+    "FORMAT",
+    "architecture_hash",
+    "backbone_id",
+    "default_backbone",
+    "default_backbone_path",
+    "default_heads",
+    "load_backbone",
+    "read_manifest",
+    "save_backbone",
+]
+
+FORMAT = "easel-backbone-1"
+_LIMIT = 256 << 20  # bytes; a backbone has a few million
+_HINT = "fetch or train it again; `easel doctor` checks the installed one"
+
+
+def architecture_hash(config: ModelConfig) -> str:
+    """Return 12 hex digits of the ordered parameter names and shapes, and of what they mean."""
+    import torch
+
+    with torch.device("meta"):
+        backbone = Backbone(config)
+    shapes = {name: list(p.shape) for name, p in backbone.named_parameters()}
+    text = json.dumps([FORMAT, to_dict(config), sorted(shapes.items())], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _weights_hash(backbone: Backbone) -> str:
+    return hashlib.sha256(split.flatten(backbone).numpy().tobytes()).hexdigest()
+
+
+def backbone_id(backbone: Backbone) -> str:
+    """Return 12 hex digits of architecture and weights: what a head's modulation numbers belong to."""
+    text = architecture_hash(backbone.config) + _weights_hash(backbone)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def save_backbone(path: Path | str, backbone: Backbone, *, manifest: Mapping[str, str] | None = None) -> Path:
+    """Write a backbone atomically; ``manifest`` entries go into the metadata beside our own."""
+    named = dict(backbone.named_parameters())
+    tensors = {name: named[name].detach().cpu().float().contiguous() for name in split.shared_parameters(backbone)}
+    metadata = dict(manifest or {}) | {
+        "format": FORMAT,
+        "config": json.dumps(to_dict(backbone.config)),
+        "architecture": architecture_hash(backbone.config),
+        "sha256": _weights_hash(backbone),
+    }
+    return write_atomic(path, safetensors.torch.save(tensors, metadata=metadata))
+
+
+def read_manifest(path: Path | str) -> dict[str, str]:
+    """Return the metadata of a safetensors file without reading its tensors.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing or damaged.
+    """
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, safetensors.SafetensorError) as error:
+        raise StorageError(f"cannot read weights {path}", hint=_HINT) from error
+
+
+def load_backbone(path: Path | str) -> Backbone:
+    """Read and check a backbone; it comes back in evaluation mode on the CPU.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing, truncated or altered.
+    CompatibilityError
+        If it is something else than a backbone of this format and architecture.
+    """
+    data = read_bytes(path, limit=_LIMIT)
+    try:
+        tensors = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise StorageError(f"damaged weights {path}", hint=_HINT) from error
+    manifest = read_manifest(path)
+    if manifest.get("format") != FORMAT:
+        raise CompatibilityError(f"{path} is not a backbone of format {FORMAT}", hint="is this the right file?")
+    try:
+        config = parse(json.loads(manifest["config"]), ModelConfig, source=str(path))
+    except (KeyError, ValueError, EaselError) as error:
+        raise StorageError(f"damaged manifest in {path}", hint=_HINT) from error
+    if manifest.get("architecture") != architecture_hash(config):
+        raise CompatibilityError(
+            f"{path} was made for another version of the network", hint="use the weights of this version of easel"
+        )
+    backbone = Backbone(config)
+    try:
+        backbone.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise StorageError(f"damaged weights {path}", hint=_HINT) from error
+    if _weights_hash(backbone) != manifest.get("sha256"):
+        raise StorageError(f"weights {path} do not match their checksum", hint=_HINT)
+    return backbone.eval()
+
+
+def default_backbone_path() -> Path:
+    """Where the backbone that easel ships lies."""
+    return Path(__file__).parent / "weights" / "backbone.safetensors"
+
+
+def default_backbone() -> Backbone:
+    """Load the backbone that easel ships."""
+    return load_backbone(default_backbone_path())
+
+
+def default_heads() -> dict[str, Path]:
+    """Return the heads that easel ships, by name, sorted."""
+    folder = default_backbone_path().parent / "heads"
+    return {path.stem: path for path in sorted(folder.glob("*.head"))}
