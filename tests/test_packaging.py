@@ -80,7 +80,7 @@ def _run(*arguments: str, cwd: Path, **environment: str) -> str:
 def test_the_wheel_holds_every_file_of_every_package(wheel: Path, checkout: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     expected = {str(file if file.parts[0] == "easel" else "easel" / file) for file in _sources(checkout)}
-    assert expected - packed == set(), "name new folders and file types in [tool.setuptools] of pyproject.toml"
+    assert expected - packed == set(), "is an __init__.py missing, or a file type in package-data of pyproject.toml?"
 
 
 def test_the_wheel_holds_nothing_else(wheel: Path, checkout: Path) -> None:
