@@ -1,0 +1,167 @@
+"""Every reply is looked at before it may touch the sum; a bad one is dropped with a reason.
+
+Replies come from outside: nothing here raises for what a device sent. One bad device never ends a
+round and never poisons it, and at most one update per device and round is admitted.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message
+from torch import Tensor
+
+from shared_model.messages import ARRAY, PROTOCOL, REPLY, RoundRequest
+from shared_model.noise import norm
+
+__all__ = ["Admission", "Verdict"]
+
+#: Relative slack of the norm check: float32 rounding of a vector that was clipped in float32.
+SLACK = 1e-6
+_HEADER_BYTES = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What became of one reply.
+
+    Parameters
+    ----------
+    node
+        The device, or ``None`` if the reply answers nothing that was asked.
+    update
+        (P,) float32 when admitted, else ``None``.
+    reason
+        Why it was dropped; empty when admitted.
+    nbytes
+        Payload of the reply.
+    """
+
+    node: int | None
+    update: Tensor | None = None
+    reason: str = ""
+    nbytes: int = 0
+
+
+class Admission:
+    """Judges the replies of one round.
+
+    Parameters
+    ----------
+    request
+        What the devices were asked.
+    size
+        Length P of an update.
+    asked
+        Node by message id.
+    """
+
+    def __init__(self, request: RoundRequest, *, size: int, asked: Mapping[str, int]) -> None:
+        self.request = request
+        self.size = size
+        self.asked = dict(asked)
+        self._seen: set[int] = set()
+
+    def judge(self, message: Message) -> Verdict:
+        """Return the verdict on one reply.
+
+        Guarantees
+        ----------
+        An admitted update has the asked length, only finite numbers, and an L2 norm (in float64)
+        of at most ``clip * (1 + 1e-6)``; it answers this round of this run; no second update of
+        the same device is admitted.
+
+        Assumes
+        -------
+        The transport ties a message id to the device that was asked (Flower does, with node
+        authentication).
+
+        Edge cases
+        ----------
+        Error replies are mapped by the message they answer, since Flower reports a dead device as
+        the server's own node. Declared shapes and types are not trusted: the header inside the
+        payload is read before the payload.
+        """
+        node = self.asked.get(message.metadata.reply_to_message_id)
+        if node is None:
+            return Verdict(None, reason="not asked")
+        if node in self._seen:
+            return Verdict(node, reason="duplicate")
+        self._seen.add(node)
+        if message.has_error():
+            return Verdict(node, reason=f"error {message.error.code}")
+        if message.metadata.src_node_id != node:
+            return Verdict(node, reason="wrong sender")
+        return self._judge_content(message, node)
+
+    def missing(self) -> tuple[int, ...]:
+        """Return the asked devices that have not answered, sorted."""
+        return tuple(sorted(set(self.asked.values()) - self._seen))
+
+    def _judge_content(self, message: Message, node: int) -> Verdict:
+        content = message.content
+        array_record, reply = content.get(ARRAY), content.get(REPLY)
+        if set(content) != {ARRAY, REPLY} or not isinstance(array_record, ArrayRecord):
+            return Verdict(node, reason="wrong keys")
+        nbytes = sum(len(array.data) for array in array_record.values())
+        reason = "wrong keys"
+        update: Tensor | None = None
+        if set(array_record) == {ARRAY} and isinstance(reply, ConfigRecord):
+            reason = self._check_reply(reply)
+        if not reason:
+            update, reason = self._read(array_record[ARRAY], reply)
+        return Verdict(node, update=update, reason=reason, nbytes=nbytes)
+
+    def _check_reply(self, reply: ConfigRecord) -> str:
+        if set(reply) != {"protocol", "run", "round", "scale"} or reply["protocol"] != PROTOCOL:
+            return "wrong keys"
+        if reply["run"] != self.request.run:
+            return "another run"
+        if reply["round"] != self.request.round:
+            return "another round"
+        scale = reply["scale"]
+        if not isinstance(scale, float) or not (math.isfinite(scale) and 0.0 <= scale <= self.request.clip):
+            return "bad scale"
+        return ""
+
+    def _read(self, array: Array, reply: object) -> tuple[Tensor | None, str]:
+        values, reason = read_array(array, dtype=self.request.upload, size=self.size)
+        if values is None:
+            return None, reason
+        scale = reply["scale"] if isinstance(reply, ConfigRecord) else 0.0
+        update = torch.from_numpy(values.astype(np.float32)) * float(scale)  # type: ignore[arg-type]
+        length = norm(update)
+        if not math.isfinite(length):
+            return None, "not finite"
+        if length > self.request.clip * (1.0 + SLACK):
+            return None, "norm above the clip"
+        return update, ""
+
+
+def read_array(array: Array, *, dtype: str, size: int) -> tuple[np.ndarray | None, str]:
+    """Read a flat array of exactly this type and length from untrusted bytes, or say why not.
+
+    Nothing is unpickled, and no more memory is taken than the bytes that came.
+    """
+    wanted = np.dtype(dtype)
+    if array.stype != "numpy.ndarray" or array.dtype != dtype:
+        return None, "wrong dtype"
+    if tuple(array.shape) != (size,) or len(array.data) > size * wanted.itemsize + _HEADER_BYTES:
+        return None, "wrong length"
+    stream = io.BytesIO(array.data)
+    try:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            return None, "unreadable"
+        shape, _, found = np.lib.format.read_array_header_1_0(stream)
+    except ValueError:
+        return None, "unreadable"
+    if found != wanted:
+        return None, "wrong dtype"
+    if shape != (size,) or len(array.data) - stream.tell() != size * wanted.itemsize:
+        return None, "wrong length"
+    return np.frombuffer(array.data, dtype=wanted, offset=stream.tell(), count=size), ""

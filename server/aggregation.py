@@ -1,0 +1,157 @@
+"""From many clipped updates to one new backbone: a streaming sum, noise, and a server optimiser.
+
+Memory is that of the model: an update is added as it comes and forgotten. An optimiser is two pure
+functions, ``start`` and ``apply``, and its state is a plain mapping of arrays that can be saved
+(after FedJAX, Ro et al. 2021).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from shared_model.errors import ConfigError, FederationError
+from shared_model.noise import secure_normal
+
+__all__ = ["Moments", "Noise", "ServerOptimizer", "StreamingSum", "noisy_average", "server_optimizer"]
+
+#: A server optimiser's state, one (P,) float32 array per name.
+Moments = Mapping[str, Tensor]
+
+_MOMENTUM = 0.9
+_BETA1, _BETA2, _TAU = 0.9, 0.99, 1e-3
+
+
+class Noise(Protocol):
+    """Draws Gaussian noise as float64; :func:`shared_model.noise.secure_normal` outside tests."""
+
+    def __call__(self, shape: tuple[int, ...], *, std: float) -> Tensor:
+        """Return noise of this shape and standard deviation."""
+
+
+class StreamingSum:
+    """Adds updates one at a time in float64.
+
+    Parameters
+    ----------
+    size
+        Length of an update.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.total = torch.zeros(size, dtype=torch.float64)
+        self.count = 0
+
+    def add(self, update: Tensor) -> None:
+        """Add one admitted update, (P,) of any floating type, with weight one.
+
+        Raises
+        ------
+        FederationError
+            If its length is wrong; nothing is added then.
+        """
+        if update.shape != self.total.shape:
+            raise FederationError(f"an update has shape {tuple(update.shape)}, not {tuple(self.total.shape)}")
+        self.total += update.double()
+        self.count += 1
+
+
+def noisy_average(total: StreamingSum, *, planned: int, std: float, noise: Noise = secure_normal) -> Tensor:
+    """Add Gaussian noise to the SUM and divide by the PLANNED cohort.
+
+    Guarantees
+    ----------
+    One device changes the sum by at most the clip, so noise of ``std = noise_multiplier * clip``
+    makes the result a Gaussian mechanism with that multiplier. The divisor is public and does not
+    depend on who replied.
+
+    Assumes
+    -------
+    Every update was admitted with an L2 norm of at most the clip, and at most once per device.
+
+    Edge cases
+    ----------
+    No updates: the result is noise alone. ``std=0``: the plain average (no privacy).
+
+    Parameters
+    ----------
+    total
+        The summed updates.
+    planned
+        Devices planned for the round, at least 1.
+    std
+        Standard deviation of the noise on the sum.
+    noise
+        Where the noise comes from.
+
+    Returns
+    -------
+    Tensor
+        (P,) float32.
+    """
+    if planned < 1:
+        raise FederationError(f"the planned cohort must be at least 1, not {planned}")
+    if not (math.isfinite(std) and std >= 0):
+        raise FederationError(f"the noise on the sum must be 0 or more and finite, not {std}")
+    drawn = noise(tuple(total.total.shape), std=std)
+    return ((total.total + drawn) / planned).float()
+
+
+@dataclass(frozen=True)
+class ServerOptimizer:
+    """What the server does with a noisy average: two pure functions.
+
+    Parameters
+    ----------
+    start
+        ``start(backbone) -> moments``.
+    apply
+        ``apply(backbone, average, moments) -> (backbone, moments)``; nothing is changed in place.
+    """
+
+    start: Callable[[Tensor], Moments]
+    apply: Callable[[Tensor, Tensor, Moments], tuple[Tensor, Moments]]
+
+
+def server_optimizer(name: str, *, rate: float) -> ServerOptimizer:
+    """Return ``"fedavg"``, ``"fedavgm"`` (momentum) or ``"fedadam"`` with the step size ``rate``.
+
+    FedAvg adds ``rate * average``. FedAvgM and FedAdam are those of Reddi et al. 2021 (Adaptive
+    Federated Optimization), without bias correction, with momentum 0.9 and with beta1 0.9,
+    beta2 0.99, tau 1e-3.
+
+    Raises
+    ------
+    ConfigError
+        For another name.
+    """
+
+    def fedavg(backbone: Tensor, average: Tensor, moments: Moments) -> tuple[Tensor, Moments]:
+        return backbone + rate * average, moments
+
+    def fedavgm(backbone: Tensor, average: Tensor, moments: Moments) -> tuple[Tensor, Moments]:
+        first = _MOMENTUM * moments["first"] + average
+        return backbone + rate * first, {"first": first}
+
+    def fedadam(backbone: Tensor, average: Tensor, moments: Moments) -> tuple[Tensor, Moments]:
+        first = _BETA1 * moments["first"] + (1 - _BETA1) * average
+        second = _BETA2 * moments["second"] + (1 - _BETA2) * average**2
+        step = rate * first / (second.sqrt() + _TAU)
+        return backbone + step, {"first": first, "second": second}
+
+    known = {
+        "fedadam": ServerOptimizer(
+            lambda backbone: {"first": torch.zeros_like(backbone), "second": torch.full_like(backbone, _TAU**2)},
+            fedadam,
+        ),
+        "fedavg": ServerOptimizer(lambda backbone: {}, fedavg),
+        "fedavgm": ServerOptimizer(lambda backbone: {"first": torch.zeros_like(backbone)}, fedavgm),
+    }
+    if name not in known:
+        raise ConfigError(f"optimizer must be one of {', '.join(known)}, not {name!r}")
+    return known[name]

@@ -1,0 +1,217 @@
+"""What one federation is: read once, validated, hashed, and refused when it changes on resume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from shared_model.config import ADVERSARIAL, load_toml, parse, to_dict
+from shared_model.errors import ConfigError
+from shared_model.mechanism import UNITS, default_delta
+from shared_model.messages import UPLOADS
+
+__all__ = ["OPTIMIZERS", "FederationConfig"]
+
+OPTIMIZERS = ("fedadam", "fedavg", "fedavgm")
+
+
+@dataclass(frozen=True)
+class FederationConfig:
+    """Settings of one federation.
+
+    Parameters
+    ----------
+    rounds
+        How many rounds; the noise is calibrated for all of them.
+    unit
+        ``"user"`` (default: the whole person is protected, noise on the sum) or ``"example"`` (one
+        record is protected, DP-SGD on the device).
+    population, cohort
+        Devices of the fleet and devices planned per round; every connected device is asked with
+        probability ``cohort / population``. Sums are divided by the *planned* cohort.
+    clip
+        L2 bound of a device's whole update.
+    record_clip
+        L2 bound of one record's gradient; unit ``"example"`` only.
+    target_epsilon, noise_multiplier
+        Give one of them: the noise is solved for the target when ``noise_multiplier`` is 0.
+    unprotected
+        Train with no noise at all (a baseline; epsilon is reported as infinite).
+    accept_loud_noise
+        Go on although the fleet is so small that noise drowns what it learns.
+    delta
+        0 means :func:`shared_model.mechanism.default_delta` of the population or of the records.
+    records
+        Public number of records per device; unit ``"example"`` only, for its sampling rate.
+    simulated_population, simulated_cohort
+        For simulations only: the devices that really exist, and how many of them join a round.
+        ``population`` and ``cohort`` then describe the *nominal* fleet.
+    rescale_noise
+        Must be set with ``simulated_population``: the noise on the sum is scaled by
+        ``simulated_cohort / cohort``, so that the average is as noisy as the nominal fleet's
+        (pfl-research, Granqvist et al. 2024). The simulated run itself is then NOT protected to the
+        nominal epsilon, and both numbers are always reported.
+    local_steps, batch, learning_rate
+        Training on a device.
+    adversarial
+        Adversarial loss, one of :data:`shared_model.config.ADVERSARIAL`.
+    upload
+        Number format of an update on the wire: ``"int8"`` or ``"float16"``.
+    optimizer, server_lr
+        What the server does with the noisy average.
+    deadline_s
+        Replies later than this are dropped.
+    quorum
+        Share of the planned cohort that must be accepted; below it the round is skipped.
+    min_nodes, wait_s
+        Wait for this many connected devices before each round, at most so long.
+    seed
+        Seed of public draws and of the cohorts of a simulation; never of noise.
+    """
+
+    rounds: int = 10
+    unit: str = "user"
+    population: int = 100_000
+    cohort: int = 1_000
+    clip: float = 1.0
+    record_clip: float = 1.0
+    target_epsilon: float = 2.0
+    noise_multiplier: float = 0.0
+    unprotected: bool = False
+    accept_loud_noise: bool = False
+    delta: float = 0.0
+    records: int = 16
+    simulated_population: int = 0
+    simulated_cohort: int = 0
+    rescale_noise: bool = False
+    local_steps: int = 10
+    batch: int = 4
+    learning_rate: float = 1e-3
+    adversarial: str = "hinge"
+    upload: str = "int8"
+    optimizer: str = "fedavg"
+    server_lr: float = 1.0
+    deadline_s: float = 600.0
+    quorum: float = 0.5
+    min_nodes: int = 2
+    wait_s: float = 600.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("unit", UNITS),
+            ("upload", UPLOADS),
+            ("optimizer", OPTIMIZERS),
+            ("adversarial", ADVERSARIAL),
+        ):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        for name in ("rounds", "population", "cohort", "records", "local_steps", "batch", "min_nodes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("clip", "record_clip", "learning_rate", "server_lr", "deadline_s", "wait_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} must be positive and finite, not {value}")
+        if not 0.0 < self.quorum <= 1.0:
+            raise ConfigError(f"quorum must be above 0 and at most 1, not {self.quorum}")
+        if not 0.0 <= self.delta < 1.0:
+            raise ConfigError(f"delta must be at least 0 and below 1, not {self.delta}")
+        if self.cohort > self.population:
+            raise ConfigError(f"cohort {self.cohort} is larger than population {self.population}")
+        if self.batch > self.records and self.unit == "example":
+            raise ConfigError(f"batch {self.batch} is larger than records {self.records}")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be 0 or more, not {self.seed}")
+        self._check_privacy()
+        self._check_simulation()
+
+    def _check_privacy(self) -> None:
+        for name in ("noise_multiplier", "target_epsilon"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"{name} must be 0 or more and finite, not {value}")
+        if self.unprotected:
+            if self.noise_multiplier > 0:
+                raise ConfigError("unprotected contradicts noise_multiplier", hint="give one of them")
+        elif self.noise_multiplier == 0 and self.target_epsilon == 0:
+            raise ConfigError(
+                "neither target_epsilon nor noise_multiplier is given",
+                hint="set target_epsilon, or unprotected = true for a baseline without any privacy",
+            )
+
+    def _check_simulation(self) -> None:
+        if self.simulated_population == 0:
+            if self.rescale_noise or self.simulated_cohort:
+                raise ConfigError(
+                    "rescale_noise and simulated_cohort are for simulations only",
+                    hint="set simulated_population to the number of simulated devices",
+                )
+            return
+        if self.unit != "user":
+            raise ConfigError(
+                "only user-level noise can be rescaled",
+                hint="example-level noise is added on the devices: leave simulated_population at 0",
+            )
+        if not 1 <= self.simulated_cohort <= self.simulated_population:
+            raise ConfigError(
+                f"simulated_cohort must be between 1 and simulated_population ({self.simulated_population}), "
+                f"not {self.simulated_cohort}"
+            )
+        if not self.rescale_noise:
+            raise ConfigError(
+                "simulated_population needs rescale_noise = true",
+                hint="it says that the simulated run itself is not protected to the nominal epsilon",
+            )
+        if self.simulated_cohort > self.cohort:
+            raise ConfigError(f"simulated_cohort {self.simulated_cohort} is larger than the nominal {self.cohort}")
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the fleet stands for a larger, nominal one."""
+        return self.simulated_population > 0
+
+    @property
+    def planned(self) -> int:
+        """Devices planned per round here: the divisor of every sum."""
+        return self.simulated_cohort if self.simulated else self.cohort
+
+    @property
+    def needed(self) -> int:
+        """Accepted updates below which a round is skipped."""
+        return max(1, math.ceil(self.quorum * self.planned))
+
+    @property
+    def effective_delta(self) -> float:
+        """The delta of the promise, with the default filled in."""
+        if self.delta > 0:
+            return self.delta
+        return default_delta(self.population if self.unit == "user" else self.records)
+
+    @classmethod
+    def from_run_config(cls, values: Mapping[str, Any]) -> FederationConfig:
+        """Read a Flower ``run_config``: flat keys, written with hyphens.
+
+        Keys that say *where* instead of *what* (``run-dir``, ``devices-dir``, ``backbone``) are the
+        app's own and must be taken out before.
+        """
+        plain = {key.replace("-", "_"): value for key, value in values.items()}
+        return parse(plain, cls, source="run-config")
+
+    @classmethod
+    def load(cls, path: Path | str) -> FederationConfig:
+        """Read a TOML file with these keys, spelled as the fields are."""
+        return load_toml(path, cls)
+
+    def differences(self, other: Mapping[str, Any]) -> tuple[str, ...]:
+        """Name the keys in which ``other`` (a saved ``to_dict``) differs from this configuration."""
+        mine = to_dict(self)
+        return tuple(sorted(key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key)))
+
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        """Return the keys of a run-config, with hyphens."""
+        return tuple(item.name.replace("_", "-") for item in fields(cls))

@@ -1,0 +1,301 @@
+"""The rounds of a federation: plan, step, and a loop that a crash cannot make forget.
+
+Flower carries the messages and nothing else. ``plan`` and ``step`` are pure but for noise and secret
+sampling; :func:`run` saves the state before and after every round.
+
+Guarantees
+    A round's privacy is charged in the saved state before its request is sent. Noise is added before
+    anything of a round is saved or reported. A round that a crash interrupted has released nothing,
+    so its repetition uses the same charge; a finished round is never repeated.
+Assumes
+    Nobody reads the memory of a running server; nobody restores an older state file.
+Edge cases
+    Below quorum the round is skipped: the backbone stays, the charge stays. No reply at all is such
+    a round.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from flwr.app import RecordDict
+from flwr.serverapp import Grid
+
+from server.admission import Admission, Verdict
+from server.aggregation import Noise, StreamingSum, noisy_average, server_optimizer
+from server.budget import Budget, solve_noise
+from server.config import FederationConfig
+from server.report import RoundReport, bounded
+from server.state import RoundState, StateStore, new_run_name
+from server.transport import Timing, receive, request_content, send, wait_for_nodes
+from shared_model.backbone import Backbone
+from shared_model.config import LossConfig, to_dict
+from shared_model.errors import CompatibilityError, FederationError, Interrupted, PrivacyError
+from shared_model.messages import ARRAY, RoundRequest
+from shared_model.noise import norm, secure_bernoulli, secure_normal
+from shared_model.split import flatten
+from shared_model.weights import architecture_hash
+
+__all__ = ["Plan", "begin", "plan", "run", "step"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Whom a round asks, and what.
+
+    Parameters
+    ----------
+    request
+        The settings that every one of them receives.
+    nodes
+        The devices, sorted.
+    """
+
+    request: RoundRequest
+    nodes: tuple[int, ...]
+
+
+def begin(config: FederationConfig, backbone: Backbone) -> RoundState:
+    """Return the state before the first round: a new run's name, and its noise solved once.
+
+    Raises
+    ------
+    PrivacyError
+        If noise would drown the fleet and the configuration does not accept that.
+    """
+    vector = flatten(backbone)
+    budget = Budget(config, solve_noise(config))
+    budget.warning(parameters=len(vector))
+    return RoundState(
+        run=new_run_name(),
+        round=0,
+        reserved=0,
+        config=to_dict(config),
+        model=backbone.config,
+        architecture=architecture_hash(backbone.config),
+        noise_multiplier=budget.noise_multiplier,
+        backbone=vector,
+        moments=server_optimizer(config.optimizer, rate=config.server_lr).start(vector),
+    )
+
+
+def plan(state: RoundState, nodes: Sequence[int], *, config: FederationConfig) -> Plan:
+    """Choose the devices of the next round and write its request.
+
+    A real fleet is Poisson-sampled with secret coins. A simulation draws ``simulated_cohort`` of
+    its devices from the seed and the round, so that a resumed run asks the same ones.
+    """
+    number = state.round + 1
+    ordered = sorted(nodes)
+    if config.simulated:
+        draw = random.Random(f"{config.seed}/{number}")
+        chosen = sorted(draw.sample(ordered, min(config.simulated_cohort, len(ordered))))
+    else:
+        coins = secure_bernoulli(len(ordered), rate=config.cohort / config.population)
+        chosen = [node for node, asked in zip(ordered, coins, strict=True) if asked]
+    request = RoundRequest(
+        run=state.run,
+        round=number,
+        rounds=config.rounds,
+        model=state.model,
+        loss=LossConfig(adversarial=config.adversarial),
+        architecture=state.architecture,
+        unit=config.unit,
+        clip=config.clip,
+        record_clip=config.record_clip,
+        noise_multiplier=state.noise_multiplier,
+        cohort=config.cohort,
+        population=config.population,
+        delta=config.effective_delta,
+        simulated=config.simulated,
+        local_steps=config.local_steps,
+        batch=config.batch,
+        learning_rate=config.learning_rate,
+        upload=config.upload,
+        seed=config.seed,
+    )
+    return Plan(request, tuple(chosen))
+
+
+def step(
+    state: RoundState,
+    current: Plan,
+    verdicts: Iterable[Verdict],
+    *,
+    config: FederationConfig,
+    noise: Noise = secure_normal,
+) -> RoundState:
+    """Fold the verdicts on a round's replies into the next state; its last report tells what happened.
+
+    Parameters
+    ----------
+    state
+        With the round's privacy charged (:meth:`server.state.RoundState.reserve`).
+    current
+        The round's plan.
+    verdicts
+        Consumed one at a time; memory does not grow with their number.
+    config
+        The federation.
+    noise
+        Where the noise comes from.
+
+    Raises
+    ------
+    PrivacyError
+        If the round was not charged first.
+    """
+    number = state.round + 1
+    if state.reserved != number:
+        raise PrivacyError(f"round {number} was not charged before it was run")
+    budget = Budget(config, state.noise_multiplier)
+    total, reasons, nbytes = _collect(verdicts, size=len(state.backbone), asked=len(current.nodes))
+    released = total.count >= config.needed
+    backbone, moments, length = state.backbone, state.moments, 0.0
+    if released:
+        average = noisy_average(total, planned=config.planned, std=budget.std, noise=noise)
+        length = norm(average)
+        optimizer = server_optimizer(config.optimizer, rate=config.server_lr)
+        backbone, moments = optimizer.apply(backbone, average, moments)
+        if not bool(torch.isfinite(backbone).all()):
+            raise FederationError(
+                f"round {number} made the backbone infinite", hint="lower server_lr; the round before is saved"
+            )
+    report = RoundReport(
+        round=number,
+        asked=len(current.nodes),
+        accepted=total.count,
+        reasons=dict(sorted(reasons.items())),
+        released=released,
+        epsilon=bounded(budget.epsilon(number)),
+        run_epsilon=bounded(budget.run_epsilon(number)),
+        update_norm=length,
+        bytes_up=nbytes,
+    )
+    return dataclasses.replace(
+        state, round=number, backbone=backbone, moments=moments, reports=(*state.reports, report)
+    )
+
+
+def run(
+    grid: Grid,
+    store: StateStore,
+    *,
+    config: FederationConfig,
+    start: Callable[[], Backbone],
+    on_start: Callable[[RoundState], None] = lambda state: None,
+    on_round: Callable[[RoundState, RoundReport], None] = lambda state, report: None,
+    timing: Timing | None = None,
+    noise: Noise = secure_normal,
+) -> RoundState:
+    """Run all rounds, or those that are left of a run that was interrupted.
+
+    Parameters
+    ----------
+    grid
+        Any Flower grid: in-process, simulation engine or SuperLink.
+    store
+        Where the state lives; a state found there is resumed.
+    config
+        Must be the one the run was started with.
+    start
+        Gives the first backbone; called for a new run only.
+    on_start
+        Called once with the state that the run starts or goes on from.
+    on_round
+        Called after each round is saved.
+    timing
+        Clock and pauses.
+    noise
+        Where the noise comes from.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration differs from the saved run's.
+    FederationError
+        If too few devices connect, or another server uses the same folder.
+    Interrupted
+        On Ctrl-C; finished rounds are saved.
+    """
+    patience = timing or Timing()
+    with store.lock():
+        state = store.load()
+        if state is None:
+            state = begin(config, start())
+            store.save(state)
+        state.check_config(config)
+        _check_architecture(state)
+        on_start(state)
+        try:
+            while state.round < config.rounds:
+                state = _one_round(grid, store, state, config=config, timing=patience, noise=noise)
+                on_round(state, state.reports[-1])
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                f"stopped in round {state.round + 1} of {config.rounds}; {state.round} finished rounds are saved",
+                hint="run the same command again to go on from there",
+            ) from error
+        return state
+
+
+def _one_round(
+    grid: Grid, store: StateStore, state: RoundState, *, config: FederationConfig, timing: Timing, noise: Noise
+) -> RoundState:
+    enough = max(config.min_nodes, config.simulated_population)
+    nodes = wait_for_nodes(grid, enough, limit_s=config.wait_s, timing=timing)
+    started = timing.clock()
+    state = state.reserve()
+    store.save(state)
+    current = plan(state, nodes, config=config)
+    content = request_content(current.request, state.backbone)
+    asked = send(grid, content, current.nodes, group=str(current.request.round), ttl_s=config.deadline_s + 60.0)
+    verdicts = _judge(grid, asked, current, size=len(state.backbone), limit_s=config.deadline_s, timing=timing)
+    state = step(state, current, verdicts, config=config, noise=noise)
+    report = dataclasses.replace(
+        state.reports[-1], bytes_down=_payload(content) * len(asked), seconds=timing.clock() - started
+    )
+    state = dataclasses.replace(state, reports=(*state.reports[:-1], report))
+    store.save(state)
+    return state
+
+
+def _judge(
+    grid: Grid, asked: dict[str, int], current: Plan, *, size: int, limit_s: float, timing: Timing
+) -> Iterator[Verdict]:
+    admission = Admission(current.request, size=size, asked=asked)
+    for message in receive(grid, asked, limit_s=limit_s, timing=timing):
+        yield admission.judge(message)
+    for node in admission.missing():
+        yield Verdict(node, reason="late")
+
+
+def _collect(verdicts: Iterable[Verdict], *, size: int, asked: int) -> tuple[StreamingSum, Counter[str], int]:
+    total, reasons, nbytes, judged = StreamingSum(size), Counter[str](), 0, set[int]()
+    for verdict in verdicts:
+        nbytes += verdict.nbytes
+        if verdict.node is not None:
+            judged.add(verdict.node)
+        if verdict.update is None:
+            reasons[verdict.reason] += 1
+        else:
+            total.add(verdict.update)
+    if len(judged) < asked:
+        reasons["not reached"] += asked - len(judged)
+    return total, reasons, nbytes
+
+
+def _payload(content: RecordDict) -> int:
+    return len(content.array_records[ARRAY][ARRAY].data)
+
+
+def _check_architecture(state: RoundState) -> None:
+    if state.architecture != architecture_hash(state.model):
+        raise CompatibilityError(
+            "the saved run is of another backbone architecture", hint="finish it with the easel version that began it"
+        )
