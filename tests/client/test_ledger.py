@@ -1,0 +1,448 @@
+"""The device's ledger: never too little, whatever is killed, edited, copied back or run twice."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from client.ledger import Ledger
+from shared_model.errors import BudgetError, LedgerError, MissingError, PrivacyError, StorageError
+from shared_model.mechanism import Mechanism
+from shared_model.privacy import epsilon
+
+USER = Mechanism(2.0, 0.1, "user")
+EXAMPLE = Mechanism(1.5, 0.2, "example")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def per_step(history: Sequence[tuple[Mechanism, int]], *, delta: float) -> float:
+    """Account 1 per step (more with less noise): quick and easy to follow."""
+    return sum(
+        math.inf if mechanism.noise_multiplier == 0 else steps * 2.0 / mechanism.noise_multiplier
+        for mechanism, steps in history
+    )
+
+
+def make(path: Path, *, max_epsilon: float = 100.0) -> Ledger:
+    return Ledger.open(
+        path / "ledger.json",
+        max_epsilon=max_epsilon,
+        delta=1e-5,
+        account=per_step,
+        clock=lambda: datetime(2026, 5, 4, 12, 30, tzinfo=timezone(timedelta(hours=2))),
+    )
+
+
+def test_reserve_send_commit_are_on_disk_and_counted_at_once(tmp_path: Path) -> None:
+    ledger = make(tmp_path)
+    assert ledger.spent() == 0.0
+    reservation = ledger.reserve("spring", 3, mechanism=USER)
+    assert reservation.epsilon_after == ledger.spent() == 3.0
+    assert [entry.state for entry in make(tmp_path).entries()] == ["reserved"]
+    ledger.sent(reservation, bytes_sent=650_004, kind="int8 delta")
+    ledger.commit(reservation)
+    ledger.commit(reservation)
+    (entry,) = make(tmp_path).entries()
+    assert (entry.state, entry.bytes_sent, entry.kind, entry.run, entry.round) == (
+        "committed",
+        650_004,
+        "int8 delta",
+        "spring",
+        3,
+    )
+    assert entry.reserved_at == entry.sent_at == entry.committed_at == "2026-05-04T10:30:00+00:00"
+    assert ledger.spent() == 3.0
+
+
+def test_user_level_costs_all_rounds_up_to_the_highest_and_repeats_are_free(tmp_path: Path) -> None:
+    ledger = make(tmp_path)
+    for round_number, expected in ((4, 4.0), (4, 4.0), (2, 4.0), (7, 7.0)):
+        ledger.reserve("spring", round_number, mechanism=USER)
+        assert ledger.spent() == expected
+    ledger.reserve("summer", 2, mechanism=USER)
+    assert ledger.spent() == 9.0
+
+
+def test_user_level_takes_the_weakest_mechanism_of_a_run(tmp_path: Path) -> None:
+    ledger = make(tmp_path)
+    ledger.reserve("spring", 4, mechanism=USER)
+    ledger.reserve("spring", 5, mechanism=Mechanism(1.0, 0.05, "user"))
+    assert ledger.spent() == 5 * 2.0
+    ledger.reserve("spring", 6, mechanism=Mechanism(8.0, 0.05, "user"))
+    assert ledger.spent() == 6 * 2.0
+
+
+def test_example_level_composes_every_participation(tmp_path: Path) -> None:
+    ledger = make(tmp_path)
+    mechanism = Mechanism(2.0, 0.2, "example")
+    for expected in (10.0, 20.0):
+        ledger.reserve("spring", 1, mechanism=mechanism, steps=10)
+        assert ledger.spent() == expected
+
+
+def test_units_are_reported_apart_and_their_sum_is_limited(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path / "ledger.json", max_epsilon=50.0, delta=1e-5)
+    ledger.reserve("spring", 5, mechanism=USER)
+    ledger.reserve("site", 1, mechanism=EXAMPLE, steps=7)
+    losses = ledger.losses()
+    assert losses == {
+        "user": epsilon([(USER, 5)], delta=0.5e-5),
+        "example": epsilon([(EXAMPLE, 7)], delta=0.5e-5),
+    }
+    assert ledger.spent() == sum(losses.values())
+    limit = ledger.spent() + 1e-3
+    tight = Ledger.open(tmp_path / "ledger.json", max_epsilon=limit, delta=1e-5)
+    with pytest.raises(BudgetError):
+        tight.reserve("site", 2, mechanism=EXAMPLE, steps=7)
+
+
+def test_budget_is_refused_with_a_hint_and_nothing_recorded(tmp_path: Path) -> None:
+    ledger = make(tmp_path, max_epsilon=5.0)
+    ledger.reserve("spring", 5, mechanism=USER)
+    before = (tmp_path / "ledger.json").read_bytes()
+    with pytest.raises(BudgetError, match=r"from 5.00 to 6.00, above your budget of 5") as caught:
+        ledger.reserve("spring", 6, mechanism=USER)
+    assert caught.value.exit_code == 6
+    assert "nothing was sent" in caught.value.hint
+    assert (tmp_path / "ledger.json").read_bytes() == before
+    ledger.reserve("spring", 5, mechanism=USER)
+
+
+def test_no_noise_needs_an_infinite_budget(tmp_path: Path) -> None:
+    silent = Mechanism(0.0, 0.1, "user")
+    with pytest.raises(BudgetError):
+        make(tmp_path / "a").reserve("run", 1, mechanism=silent)
+    unlimited = make(tmp_path / "b", max_epsilon=math.inf)
+    assert unlimited.reserve("run", 1, mechanism=silent).epsilon_after == math.inf
+    summary = make(tmp_path / "b", max_epsilon=math.inf).summary()
+    assert summary["epsilon"] is None and summary["max_epsilon"] is None and summary["epsilon_left"] == 0.0
+
+
+def test_limits_go_down_never_up(tmp_path: Path) -> None:
+    make(tmp_path, max_epsilon=8.0)
+    assert make(tmp_path, max_epsilon=4.0).book().max_epsilon == 4.0
+    with pytest.raises(PrivacyError, match="cannot be raised") as caught:
+        make(tmp_path, max_epsilon=8.0)
+    assert "4 or lower" in caught.value.hint
+    with pytest.raises(PrivacyError, match="delta"):
+        Ledger.open(tmp_path / "ledger.json", delta=1e-4)
+    assert Ledger.open(tmp_path / "ledger.json", delta=1e-6).book().delta == 1e-6
+    assert Ledger.open(tmp_path / "ledger.json").book().max_epsilon == 4.0
+
+
+def test_opening_without_limits_needs_a_ledger_and_leaves_no_trace(tmp_path: Path) -> None:
+    with pytest.raises(MissingError):
+        Ledger.open(tmp_path / "new" / "ledger.json")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("max_epsilon", "delta"), [(0.0, 1e-5), (-1.0, 1e-5), (math.nan, 1e-5), (1.0, 0.0), (1.0, 1.0)]
+)
+def test_bad_limits_are_refused(tmp_path: Path, max_epsilon: float, delta: float) -> None:
+    with pytest.raises(PrivacyError):
+        Ledger.open(tmp_path / "ledger.json", max_epsilon=max_epsilon, delta=delta)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_requests_are_refused(tmp_path: Path) -> None:
+    ledger = make(tmp_path)
+    for run, round_number, mechanism, steps in (
+        ("", 1, USER, 1),
+        ("run", 0, USER, 1),
+        ("run", 1, EXAMPLE, 0),
+        ("run", 1, USER, 2),
+    ):
+        with pytest.raises(PrivacyError):
+            ledger.reserve(run, round_number, mechanism=mechanism, steps=steps)
+    assert ledger.entries() == ()
+
+
+def test_states_move_forward_once(tmp_path: Path) -> None:
+    ledger = make(tmp_path)
+    reservation = ledger.reserve("spring", 1, mechanism=USER)
+    with pytest.raises(LedgerError, match="reserved"):
+        ledger.commit(reservation)
+    with pytest.raises(PrivacyError):
+        ledger.sent(reservation, bytes_sent=-1)
+    ledger.sent(reservation, bytes_sent=1)
+    with pytest.raises(LedgerError, match="sent"):
+        ledger.sent(reservation, bytes_sent=1)
+    stranger = make(tmp_path / "other").reserve("autumn", 9, mechanism=USER)
+    with pytest.raises(LedgerError, match="no such reservation"):
+        ledger.sent(stranger, bytes_sent=1)
+
+
+def test_files_are_private(tmp_path: Path) -> None:
+    ledger = make(tmp_path)
+    ledger.reserve("spring", 1, mechanism=USER)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["ledger.json", "ledger.json.seal"]
+    assert all(item.stat().st_mode & 0o777 == 0o600 for item in tmp_path.iterdir())
+
+
+def spoil_truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def spoil_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def spoil_edit(path: Path) -> None:
+    path.write_text(path.read_text().replace('"round": 2', '"round": 1'))
+
+
+def spoil_drop_entry(path: Path) -> None:
+    content = json.loads(path.read_text())
+    content["entries"].pop()
+    path.write_text(json.dumps(content))
+
+
+def spoil_version(path: Path) -> None:
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+
+
+def spoil_format(path: Path) -> None:
+    path.write_text('{"format": "shopping list"}')
+
+
+def spoil_binary(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00garbage")
+
+
+def spoil_remove(path: Path) -> None:
+    path.unlink()
+
+
+def spoil_seal(path: Path) -> None:
+    path.with_name("ledger.json.seal").write_text("???")
+
+
+def spoil_lose_seal(path: Path) -> None:
+    path.with_name("ledger.json.seal").unlink()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        spoil_truncate,
+        spoil_empty,
+        spoil_edit,
+        spoil_drop_entry,
+        spoil_version,
+        spoil_format,
+        spoil_binary,
+        spoil_remove,
+        spoil_seal,
+        spoil_lose_seal,
+    ],
+)
+def test_damage_fails_closed(tmp_path: Path, spoil: object) -> None:
+    ledger = make(tmp_path)
+    ledger.reserve("spring", 2, mechanism=USER)
+    assert callable(spoil)
+    spoil(tmp_path / "ledger.json")
+    for attempt in (lambda: make(tmp_path), ledger.spent, lambda: ledger.reserve("spring", 3, mechanism=USER)):
+        with pytest.raises(LedgerError):
+            attempt()
+
+
+def test_a_restored_backup_is_detected(tmp_path: Path) -> None:
+    ledger = make(tmp_path)
+    ledger.reserve("spring", 1, mechanism=USER)
+    backup = (tmp_path / "ledger.json").read_bytes()
+    ledger.reserve("spring", 2, mechanism=USER)
+    (tmp_path / "ledger.json").write_bytes(backup)
+    with pytest.raises(LedgerError, match="old copy"):
+        make(tmp_path)
+
+
+def test_a_foreign_ledger_is_detected(tmp_path: Path) -> None:
+    mine, other = make(tmp_path / "mine"), make(tmp_path / "other")
+    mine.reserve("spring", 9, mechanism=USER)
+    other.reserve("spring", 1, mechanism=USER)
+    (tmp_path / "mine" / "ledger.json").write_bytes((tmp_path / "other" / "ledger.json").read_bytes())
+    with pytest.raises(LedgerError, match="does not belong"):
+        mine.spent()
+
+
+def test_a_full_disk_refuses_the_round_and_keeps_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = make(tmp_path)
+    ledger.reserve("spring", 1, mechanism=USER)
+
+    def full(path: Path, data: bytes, *, mode: int = 0o644) -> Path:
+        raise StorageError("cannot write: no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("client.ledger_file.write_atomic", full)
+        with pytest.raises(StorageError):
+            ledger.reserve("spring", 2, mechanism=USER)
+    assert ledger.spent() == 1.0
+    assert ledger.reserve("spring", 3, mechanism=USER).epsilon_after == 3.0
+
+
+def test_summary_is_plain_json(tmp_path: Path) -> None:
+    ledger = make(tmp_path)
+    for round_number in (1, 3):
+        reservation = ledger.reserve("spring", round_number, mechanism=USER)
+        ledger.sent(reservation, bytes_sent=100, kind="int8 delta")
+    summary = json.loads(json.dumps(ledger.summary(), allow_nan=False))
+    assert summary["epsilon"] == summary["epsilon_user_level"] == 3.0
+    assert summary["epsilon_example_level"] == 0.0
+    assert summary["epsilon_left"] == 97.0
+    assert summary["bytes_sent"] == 200
+    assert summary["runs"] == [
+        {
+            "run": "spring",
+            "units": ["user"],
+            "participations": 2,
+            "highest_round": 3,
+            "bytes_sent": 200,
+            "first": "2026-05-04T10:30:00+00:00",
+            "last": "2026-05-04T10:30:00+00:00",
+        }
+    ]
+    assert summary["entries"][1]["state"] == "sent"
+
+
+def test_threads_cannot_both_spend(tmp_path: Path) -> None:
+    ledger = make(tmp_path, max_epsilon=5.0)
+    mechanism = Mechanism(2.0, 0.2, "example")
+    outcomes: list[str] = []
+
+    def spend() -> None:
+        try:
+            ledger.reserve("run", 1, mechanism=mechanism)
+            outcomes.append("spent")
+        except BudgetError:
+            outcomes.append("refused")
+
+    workers = [threading.Thread(target=spend) for _ in range(12)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(outcomes) == ["refused"] * 7 + ["spent"] * 5
+    assert ledger.spent() == 5.0
+
+
+PREAMBLE = """
+import os, signal, sys
+from pathlib import Path
+from client.ledger import Ledger
+from shared_model.errors import BudgetError
+from shared_model.mechanism import Mechanism
+assert "torch" not in sys.modules
+ONE = Mechanism(2.0, 0.2, "example")
+def account(history, *, delta):
+    return float(sum(steps for _, steps in history))
+def ledger(path, limit=1000.0):
+    return Ledger.open(path, max_epsilon=limit, delta=1e-5, account=account)
+"""
+
+KILLS = (
+    PREAMBLE
+    + """
+folder = Path(sys.argv[1])
+NAMES = ("open", "pwrite", "fsync", "replace", "close", "fdopen", "fchmod")
+def die_at(call):
+    '''Kill this process, uncatchably, just before its call-th system call of interest.'''
+    left = [call]
+    def wrap(real):
+        def wrapped(*args, **kwargs):
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
+        return wrapped
+    for name in NAMES:
+        setattr(os, name, wrap(getattr(os, name)))
+deaths = 0
+for call in range(1, 200):
+    path, granted = folder / str(call) / "ledger.json", folder / f"granted{call}"
+    child = os.fork()
+    if child == 0:
+        die_at(call)
+        book = ledger(path)
+        for number in (1, 2):
+            reservation = book.reserve("run", number, mechanism=ONE)
+            with granted.open("a") as note:
+                note.write("x")
+            book.sent(reservation, bytes_sent=1)
+            book.commit(reservation)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    promised = len(granted.read_text()) if granted.exists() else 0
+    again = ledger(path)
+    spent = again.spent()
+    assert promised <= spent <= promised + 1, (call, promised, spent)
+    again.reserve("run", 3, mechanism=ONE)
+    assert again.spent() == spent + 1
+    if os.WIFEXITED(status):
+        assert os.WEXITSTATUS(status) == 0 and promised == 2, status
+        break
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    deaths += 1
+print(deaths)
+"""
+)
+
+RACE = (
+    PREAMBLE
+    + """
+path = Path(sys.argv[1]) / "ledger.json"
+ledger(path, 10.0)
+children = []
+for _ in range(8):
+    child = os.fork()
+    if child == 0:
+        spent = 0
+        for _ in range(4):
+            try:
+                ledger(path, 10.0).reserve("run", 1, mechanism=ONE)
+                spent += 1
+            except BudgetError:
+                pass
+        os._exit(spent)
+    children.append(child)
+print(sum(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+)
+
+
+def run_script(script: str, folder: Path) -> int:
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    return int(result.stdout)
+
+
+def test_killed_between_any_two_writes_nothing_granted_is_forgotten(tmp_path: Path) -> None:
+    assert run_script(KILLS, tmp_path) > 30
+
+
+def test_processes_cannot_both_spend(tmp_path: Path) -> None:
+    assert run_script(RACE, tmp_path) == 10
+    assert Ledger.open(tmp_path / "ledger.json", account=per_step).spent() == 10.0
+
+
+def test_clock_default_is_utc(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path / "ledger.json", max_epsilon=9.0, delta=1e-5, account=per_step)
+    ledger.reserve("run", 1, mechanism=USER)
+    stamp = datetime.fromisoformat(ledger.entries()[0].reserved_at)
+    assert abs((datetime.now(UTC) - stamp).total_seconds()) < 60
