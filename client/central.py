@@ -212,7 +212,7 @@ class Run:
                 sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
                 progress(
                     trainer.step_count / config.steps,
-                    f"step {trainer.step_count}/{config.steps}  G {terms['total']:.3f}  D {terms.get('critic', 0.0):.3f}",
+                    f"step {trainer.step_count}  G {terms['total']:.3f}  D {terms.get('critic', 0.0):.3f}",
                 )
             figures, outputs = trainer.validate(held_out)
             self._store(trainer)

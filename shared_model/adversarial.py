@@ -24,7 +24,7 @@ __all__ = ["discriminator_loss", "generator_loss", "gradient_penalty"]
 
 
 def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
-    """What the discriminator minimises, without penalties: ``(N, P), (N, P) -> (N,)``."""
+    """Return what the discriminator minimises, without penalties: ``(N, P), (N, P) -> (N,)``."""
     if kind == "hinge":
         terms = F.relu(1 - real) + F.relu(1 + fake)
     elif kind == "wasserstein-gp":
@@ -39,7 +39,7 @@ def discriminator_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(kind: str, fake: Tensor) -> Tensor:
-    """What the generator minimises: ``(N, P) -> (N,)``."""
+    """Return what the generator minimises: ``(N, P) -> (N,)``."""
     if kind in ("hinge", "wasserstein-gp"):
         terms = -fake
     elif kind == "lsgan":

@@ -228,7 +228,9 @@ class TrainConfig:
             _require(0.0 <= getattr(self, name) <= 1.0, f"{name} must be between 0 and 1")
         _require(self.crop_px % 8 == 0 and self.crop_px >= 32, "crop_px must be a multiple of 8, at least 32")
         _require(self.record_px >= self.crop_px, "record_px must be at least crop_px")
-        _require(self.visits >= 0 and self.restyles_per_visit >= 0, "visits and restyles_per_visit must not be negative")
+        _require(
+            self.visits >= 0 and self.restyles_per_visit >= 0, "visits and restyles_per_visit must not be negative"
+        )
         _require(self.validation_share + self.test_share <= 0.5, "validation_share + test_share must be at most 0.5")
         _require(0.0 <= self.ema < 1.0, "ema must be in [0, 1)")
         for name in ("learning_rate", "critic_rate"):
@@ -314,9 +316,7 @@ def load_toml(path: Path | str, cls: type[T], *, table: str | None = None) -> T:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a configuration as plain, JSON-ready values."""
-    return {
-        key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(config).items()
-    }
+    return {key: str(value) if isinstance(value, Path) else value for key, value in dataclasses.asdict(config).items()}
 
 
 def digest(config: Any) -> str:

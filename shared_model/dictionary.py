@@ -133,9 +133,7 @@ class Dictionary:
         if seed is None:
             offsets = torch.zeros(2, grid[0] * grid[1], dtype=torch.long)
         else:
-            offsets = torch.randint(
-                0, stride, (2, grid[0] * grid[1]), generator=torch.Generator().manual_seed(seed)
-            )
+            offsets = torch.randint(0, stride, (2, grid[0] * grid[1]), generator=torch.Generator().manual_seed(seed))
         offsets = offsets.to(picture.device)
         base_rows = torch.arange(grid[0], device=picture.device).repeat_interleave(grid[1]) * stride
         base_columns = torch.arange(grid[1], device=picture.device).repeat(grid[0]) * stride

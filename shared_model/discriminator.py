@@ -65,9 +65,7 @@ class Discriminator(nn.Module):
         """
         fine, coarse = self._features(x)
         logits = []
-        for h, head, vector in zip(
-            (fine, coarse), (self.fine_logit, self.coarse_logit), embedding, strict=True
-        ):
+        for h, head, vector in zip((fine, coarse), (self.fine_logit, self.coarse_logit), embedding, strict=True):
             agreement = (h * vector[:, :, None, None]).mean(1, keepdim=True)
             logits.append((head(h) + agreement).flatten(1))
         return torch.cat(logits, 1)

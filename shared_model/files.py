@@ -73,7 +73,9 @@ def read_bytes(path: Path | str, *, limit: int = 1 << 30) -> bytes:
             raise StorageError(f"{source} is larger than {limit} bytes", hint="is this the right file?")
         return source.read_bytes()
     except OSError as error:
-        raise StorageError(f"cannot read {source}: {error.strerror}", hint="check the path and its permissions") from error
+        raise StorageError(
+            f"cannot read {source}: {error.strerror}", hint="check the path and its permissions"
+        ) from error
 
 
 def _storage_error(target: Path, error: OSError) -> StorageError:

@@ -16,7 +16,7 @@ from shared_model.config import LossConfig, ModelConfig, parse, to_dict
 from shared_model.errors import CompatibilityError, ConfigError
 from shared_model.mechanism import UNITS
 
-__all__ = ["ARRAY", "PROTOCOL", "REPLY", "SETTINGS", "UPLOADS", "RoundRequest"]
+__all__ = ["ARRAY", "DECLINED", "PROTOCOL", "REPLY", "SETTINGS", "UPLOADS", "RoundRequest"]
 
 #: Version of the conversation; both sides must speak the same one.
 PROTOCOL = 1
@@ -26,6 +26,8 @@ ARRAY = "backbone"
 SETTINGS = "settings"
 #: Name of the few plain values in a reply: protocol, run, round, scale.
 REPLY = "reply"
+#: Error codes with which a device declines, and what they mean; nothing more of an error leaves it.
+DECLINED = {101: "refused by policy", 102: "budget used up", 103: "failed on the device"}
 #: Number formats of an update on the wire.
 UPLOADS = ("float16", "int8")
 

@@ -107,9 +107,7 @@ def generator_terms(
     return terms, output
 
 
-def generator_loss(
-    backbone: Backbone, batch: Batch, draws: Draws, *, loss: LossConfig
-) -> tuple[Tensor, Tensor]:
+def generator_loss(backbone: Backbone, batch: Batch, draws: Draws, *, loss: LossConfig) -> tuple[Tensor, Tensor]:
     """Return the generator's loss ``(N,)`` and its outputs ``(N, 3, S, S)``."""
     terms, output = generator_terms(backbone, batch, draws, loss=loss)
     return torch.stack(list(terms.values())).sum(0), output
@@ -127,9 +125,7 @@ def discriminator_loss(
         return torch.zeros(len(batch), device=outputs.device)
     critic = backbone.discriminator
     embedding = critic.embed(batch.reference)
-    value = adversarial.discriminator_loss(
-        loss.adversarial, critic(batch.real, embedding), critic(outputs, embedding)
-    )
+    value = adversarial.discriminator_loss(loss.adversarial, critic(batch.real, embedding), critic(outputs, embedding))
     if penalty and loss.penalty > 0:
         mix = torch.full((len(batch),), draws.mix, device=outputs.device)
         value = value + loss.penalty * adversarial.gradient_penalty(

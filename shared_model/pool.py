@@ -130,9 +130,7 @@ def _crop(packed: tuple[Tensor, ...], restyle: bool, size_px: int, random_state:
 
     shared = corner()
     places = (shared, shared, shared, corner(), shared if restyle else corner())
-    cut = [
-        t[:, :, y : y + size_px, x : x + size_px].float() / 255 for t, (y, x) in zip(packed, places, strict=True)
-    ]
+    cut = [t[:, :, y : y + size_px, x : x + size_px].float() / 255 for t, (y, x) in zip(packed, places, strict=True)]
     return Batch(cut[0], cut[1], cut[2], cut[3], cut[4], torch.full((1,), float(restyle)))
 
 

@@ -24,5 +24,7 @@ def sample_photos() -> tuple[Tensor, ...]:
     data = resources.files("shared_model").joinpath("data", "calibration.jpg").read_bytes()
     sheet = to_tensor(load_picture(data).rgb)
     return tuple(
-        sheet[:, :, y : y + _SIDE, x : x + _SIDE] for y in range(0, 2 * _SIDE, _SIDE) for x in range(0, 3 * _SIDE, _SIDE)
+        sheet[:, :, y : y + _SIDE, x : x + _SIDE]
+        for y in range(0, 2 * _SIDE, _SIDE)
+        for x in range(0, 3 * _SIDE, _SIDE)
     )

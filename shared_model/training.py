@@ -109,7 +109,8 @@ class Trainer:
         result["total"] = float(total.detach())
         if not all(value == value and abs(value) < 1e6 for value in result.values()):
             raise FederationError(
-                f"training diverged at step {self.step_count}", hint="resume from the last checkpoint with a lower learning_rate"
+                f"training diverged at step {self.step_count}",
+                hint="resume from the last checkpoint with a lower learning_rate",
             )
         self.step_count += 1
         self._average()

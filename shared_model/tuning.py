@@ -115,7 +115,7 @@ def tune(
     return replace(head, modulation=best)
 
 
-class _frozen:  # noqa: N801  (used as a statement)
+class _frozen:
     """Switch off the gradients of a module's weights for a while."""
 
     def __init__(self, backbone: Backbone) -> None:

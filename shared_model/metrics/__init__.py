@@ -1,0 +1,14 @@
+"""A quality score for style transfer that needs no reference and no pretrained network.
+
+``content`` 1: the photo's structure is intact, about 0: unrelated. ``style`` is the geometric mean of
+``joint``, ``color`` and ``texture``, each 0 where the output is no closer to the painting than the
+photo is, and 1 where it is as close as the painting is to itself. ``headline`` is the harmonic mean
+of content and style, times ``1 - copy``. ``checker_db``, ``clipped`` and ``seam`` report artefacts.
+
+What it cannot judge (where strokes go, semantics, taste) is listed in docs/model.md; compare on
+identical pairs and look at the pictures.
+"""
+
+from shared_model.metrics.score import IDENTIFIABLE, Painting, score_pair, summarize
+
+__all__ = ["IDENTIFIABLE", "Painting", "score_pair", "summarize"]
