@@ -37,7 +37,8 @@ class ColorStats:
 def _power(matrix: Tensor, exponent: float) -> Tensor:
     """Real power of a symmetric positive matrix."""
     values, vectors = torch.linalg.eigh(matrix)
-    return vectors @ torch.diag(values.clamp_min(1e-9) ** exponent) @ vectors.T
+    result: Tensor = vectors @ torch.diag(values.clamp_min(1e-9) ** exponent) @ vectors.T
+    return result
 
 
 def transfer(x: Tensor, stats: ColorStats) -> Tensor:

@@ -140,7 +140,7 @@ class Dictionary:
         chosen = self.nearest(self.project(padded, base_rows + offsets[0], base_columns + offsets[1]))
         shift = offsets[0] * stride + offsets[1]
         tiles = self._shifted(stride)[shift * len(self.price) + chosen]  # (n, 4 reach reach)
-        summed = F.fold(tiles.T[None], full, reach, stride=stride)
+        summed = F.fold(tiles.T[None], (full[0], full[1]), reach, stride=stride)
         painted = summed[:, :3] / summed[:, 3:]
         top = k - 1
         return painted[:, :, top : top + height, top : top + width], chosen.view(grid[0], grid[1])

@@ -1,4 +1,4 @@
-"""The critic: does this patch look painted, and painted like that picture?
+"""The critic: is this patch painted, and painted like that picture.
 
 A patch discriminator (Isola et al. 2017) at two scales with projection conditioning (Miyato &
 Koyama 2018): it sees a reference crop of the painting beside the picture it judges. No
@@ -39,7 +39,7 @@ class Discriminator(nn.Module):
         return fine, F.leaky_relu(self.fourth(h), 0.2)
 
     def embed(self, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """Reference crop ``(N, 3, H, W)`` to the two projection vectors ``(N, 2w)`` and ``(N, 3w)``."""
+        """Turn a reference crop ``(N, 3, H, W)`` into the two projection vectors ``(N, 2w)`` and ``(N, 3w)``."""
         statistics = []
         for h in self._features(reference):
             mean = h.mean((2, 3))

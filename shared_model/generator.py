@@ -126,7 +126,8 @@ class Generator(nn.Module):
         h = activate(_modulate(self.middle(h), modulation, at))
         h = torch.cat([_double(activate(self.fine(h))), seen], 1)
         h = self.leave(activate(self.last(h)))
-        return draft + torch.sigmoid(h[:, 3:]) * (colored - draft) + h[:, :3]
+        painted: Tensor = draft + torch.sigmoid(h[:, 3:]) * (colored - draft) + h[:, :3]
+        return painted
 
 
 def _modulate(h: Tensor, modulation: Tensor, at: int) -> Tensor:

@@ -66,7 +66,7 @@ def visit(painting: Tensor, photos: Sequence[Tensor], config: TrainConfig, rando
 
 
 def _varied(config: HeadConfig, random_state: random.Random) -> HeadConfig:
-    """A head as some device may have it: fewer patches, a firmer hand, more or less broken color."""
+    """Return the settings of a head as some device may have it: fewer patches, a firmer hand, more or less broken color."""
     atoms = min(config.atoms, random_state.choice((512, 1024, 1024)))
     return replace(
         config,
@@ -108,7 +108,7 @@ class Pool:
             del longest[0]
 
     def __len__(self) -> int:
-        """Records of both kinds."""
+        """Return the number of records of both kinds."""
         return sum(len(kind) for kind in self.entries.values())
 
     def sample(self, count: int, *, restyles: int, size_px: int, random_state: random.Random) -> Batch:

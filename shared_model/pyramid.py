@@ -6,6 +6,8 @@ sample on its own (no batch statistics), so that per-record gradients stay per r
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -48,7 +50,7 @@ def resize_like(x: Tensor, other: Tensor) -> Tensor:
 def bands(x: Tensor, levels: int) -> list[Tensor]:
     """Return the ``levels`` finest Laplacian bands of ``x``, finest first."""
     steps = pyramid(x, levels + 1)
-    return [fine - resize_like(coarse, fine) for fine, coarse in zip(steps[:-1], steps[1:], strict=True)]
+    return [fine - resize_like(coarse, fine) for fine, coarse in itertools.pairwise(steps)]
 
 
 def collapse(details: list[Tensor], coarse: Tensor) -> Tensor:

@@ -82,20 +82,6 @@ class Batch:
         return Batch(*(torch.cat(parts) for parts in zip(*(b.tensors() for b in batches), strict=True)))
 
 
-def _crop(picture: Tensor, size_px: int, random_state: random.Random) -> tuple[int, int]:
-    """A random top left corner of a ``size_px`` square in ``(1, 3, H, W)``."""
-    height, width = picture.shape[-2:]
-    return random_state.randint(0, height - size_px), random_state.randint(0, width - size_px)
-
-
-def _cut(picture: Tensor, at: tuple[int, int], size_px: int) -> Tensor:
-    return picture[:, :, at[0] : at[0] + size_px, at[1] : at[1] + size_px]
-
-
-def _style_crop(style: Tensor, size_px: int, random_state: random.Random) -> Tensor:
-    return _cut(style, _crop(style, size_px, random_state), size_px)
-
-
 def photo_record(
     photo: Tensor, style: Tensor, head: Head, *, size_px: int, random_state: random.Random, detail: float = 0.5
 ) -> Batch:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from importlib import resources
 
 from torch import Tensor
 
+from shared_model.assets import find_asset
 from shared_model.images import load_picture, to_tensor
 
 __all__ = ["sample_photos"]
@@ -21,10 +21,6 @@ def sample_photos() -> tuple[Tensor, ...]:
     They stand for "photos in general" where a device has none at hand: when a head learns how often
     each of its patches is asked for, and when it practises.
     """
-    data = resources.files("shared_model").joinpath("data", "calibration.jpg").read_bytes()
-    sheet = to_tensor(load_picture(data).rgb)
-    return tuple(
-        sheet[:, :, y : y + _SIDE, x : x + _SIDE]
-        for y in range(0, 2 * _SIDE, _SIDE)
-        for x in range(0, 3 * _SIDE, _SIDE)
-    )
+    sheet = to_tensor(load_picture(find_asset("data/calibration.jpg")).rgb)
+    corners = [(y, x) for y in (0, _SIDE) for x in (0, _SIDE, 2 * _SIDE)]
+    return tuple(sheet[:, :, y : y + _SIDE, x : x + _SIDE] for y, x in corners)

@@ -16,6 +16,7 @@ import safetensors
 import safetensors.torch
 
 from shared_model import split
+from shared_model.assets import find_asset
 from shared_model.backbone import Backbone
 from shared_model.config import ModelConfig, parse, to_dict
 from shared_model.errors import CompatibilityError, EaselError, StorageError
@@ -125,7 +126,7 @@ def load_backbone(path: Path | str) -> Backbone:
 
 def default_backbone_path() -> Path:
     """Where the backbone that easel ships lies."""
-    return Path(__file__).parent / "weights" / "backbone.safetensors"
+    return find_asset("weights/backbone.safetensors")
 
 
 def default_backbone() -> Backbone:

@@ -48,12 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     job = _run_of(arguments)
     start = load_backbone(arguments.start) if arguments.start else None
     console.note(f"run folder: {job.folder} (curves: tensorboard --logdir {job.folder})")
-    with SummaryWriter(str(job.folder / "tensorboard")) as writer, console.progress("training") as advance:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(job.folder / "tensorboard")) as writer, console.progress("training") as advance:
 
         def on_epoch(epoch: Epoch) -> None:
             for part, figures in (("train", epoch.train), ("validation", epoch.validation)):
                 for name, value in figures.items():
-                    writer.add_scalar(f"{part}/{name}", value, epoch.step)  # type: ignore[no-untyped-call]
+                    writer.add_scalar(f"{part}/{name}", value, epoch.step)
             train, held_out = epoch.train, epoch.validation
             console.note(
                 f"step {epoch.step}: G {train['total']:.4f}  D {train.get('critic', 0.0):.4f}"
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             start=start,
             progress=advance,
             on_epoch=on_epoch,
-            on_samples=lambda step, picture: writer.add_image("samples", picture, step),  # type: ignore[no-untyped-call]
+            on_samples=lambda step, picture: writer.add_image("samples", picture, step),
         )
     weights = job.folder / "backbone.safetensors"
     console.say(f"weights: {weights}")

@@ -1,4 +1,4 @@
-"""Content part of the quality score: is the photo's structure still there, whatever its new colors?"""
+"""Content part of the quality score: the photo's structure is still there, whatever its new colors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def local_correlation(a: Tensor, b: Tensor, sigma: float = 2.5, floor: float = 0
 
 
 def layout_agreement(photo: Tensor, output: Tensor, cells: int = 20) -> float:
-    """Do cells that look alike in the photo (nearest 5%) still look alike in the output?"""
+    """Return how far cells that look alike in the photo (nearest 5%) still look alike in the output."""
 
     def distances(rgb: Tensor) -> Tensor:
         height, width = rgb.shape[-2:]
@@ -63,7 +63,7 @@ def layout_agreement(photo: Tensor, output: Tensor, cells: int = 20) -> float:
 
 
 def content_score(photo: Tensor, output: Tensor) -> dict[str, float]:
-    """The three content parts and their mean."""
+    """Return the three content parts and their mean."""
     a, b = gaussian_pyramid(luminance(photo), 4)[1:], gaussian_pyramid(luminance(output), 4)[1:]
     edges = float(np.mean([edge_agreement(x, y) for x, y in zip(a, b, strict=True)]))
     local = float(np.mean([local_correlation(x, y) for x, y in zip(a, b, strict=True)]))

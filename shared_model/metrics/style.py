@@ -44,7 +44,7 @@ def random_filters(out: int, channels: int, size: int, zero_mean: bool, seed: in
 
 @cache
 def sample_order(count: int) -> Tensor:
-    """A fixed pseudo-random order of ``count`` locations."""
+    """Return a fixed pseudo-random order of ``count`` locations."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(count))
 
 
@@ -143,7 +143,7 @@ def fraction_closed(photo: float, output: float, floor: float) -> float:
 
 
 def trivial_edits(luma: Tensor) -> list[Tensor]:
-    """The photo, and what unsharp masking and grain make of it: none of them is stylisation."""
+    """Return the photo, and what unsharp masking and grain make of it: none of them is stylisation."""
     detail = luma - smooth(luma, 2.0)
     grain = torch.randn(luma.shape, generator=torch.Generator().manual_seed(4000))
     edits = [luma, luma + 4 * detail, luma + 0.12 * grain, luma + 2 * detail + 0.08 * grain]
