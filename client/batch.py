@@ -1,0 +1,121 @@
+"""Many photos through one warm engine: a bad picture is reported, the others go on, Ctrl-C loses nothing finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn import functional
+
+from client.console import Console, format_seconds
+from client.engine import Engine
+from client.outputs import Job
+from client.recipe import Recipe
+from shared_model.errors import EaselError, Interrupted, StorageError
+from shared_model.files import write_atomic
+from shared_model.head import Head
+from shared_model.images import Picture, encode_picture, load_picture, to_tensor, to_uint8
+
+__all__ = ["Painter", "Tally", "paint_files"]
+
+
+@dataclass(frozen=True)
+class Painter:
+    """An engine, a head and the recipe that goes into every picture."""
+
+    engine: Engine
+    head: Head
+    recipe: Recipe
+
+    def paint(self, picture: Picture) -> Picture:
+        """Paint one decoded picture; its transparency stays."""
+        painted = self.engine.stylize(to_tensor(picture.rgb), self.head, options=self.recipe.options)
+        height, width = painted.shape[-2:]
+        alpha = picture.alpha
+        if alpha is not None and alpha.shape != (height, width):
+            sized = functional.interpolate(
+                torch.from_numpy(alpha)[None, None].float(), size=(height, width), mode="bilinear", antialias=True
+            )
+            alpha = sized.round().clamp(0, 255).to(torch.uint8).numpy()[0, 0]
+        return Picture(rgb=to_uint8(painted), alpha=alpha)
+
+    def encode(self, picture: Picture, *, suffix: str) -> bytes:
+        """Return the picture file with the recipe inside."""
+        return encode_picture(picture.rgb, suffix=suffix, alpha=picture.alpha, settings=self.recipe.to_settings())
+
+
+@dataclass
+class Tally:
+    """What became of each photo.
+
+    Attributes
+    ----------
+    results
+        One mapping a photo: ``input``, ``output``, ``status`` (``painted``, ``skipped`` or ``failed``) and facts.
+    exit_code
+        0, or that of the first failure.
+    """
+
+    results: list[dict[str, object]] = field(default_factory=list)
+    exit_code: int = 0
+
+    def add(self, job: Job, status: str, facts: dict[str, object]) -> None:
+        """Note one photo."""
+        self.results.append({"input": str(job.source), "output": str(job.target), "status": status, **facts})
+
+    def count(self, status: str) -> int:
+        """Return how many photos ended so."""
+        return sum(result["status"] == status for result in self.results)
+
+
+def paint_files(
+    jobs: Sequence[Job], *, painter: Painter, console: Console, clock: Callable[[], float] = time.monotonic
+) -> Tally:
+    """Paint every job that is not done yet.
+
+    Raises
+    ------
+    Interrupted
+        On Ctrl-C; pictures finished before stay.
+    StorageError
+        If a painting cannot be written; painting the rest would only fail again.
+    """
+    tally = Tally()
+    try:
+        with console.progress("painting" if len(jobs) > 1 else "") as advance:
+            for number, job in enumerate(jobs):
+                advance(number / len(jobs), job.source.name)
+                _paint_file(job, painter=painter, console=console, tally=tally, clock=clock)
+            advance(1.0, "")
+    except KeyboardInterrupt as stop:
+        finished = tally.count("painted") + tally.count("skipped")
+        raise Interrupted(
+            f"stopped: {finished} of {len(jobs)} pictures are finished",
+            hint="run the same command again to go on; finished pictures are left alone",
+        ) from stop
+    return tally
+
+
+def _paint_file(job: Job, *, painter: Painter, console: Console, tally: Tally, clock: Callable[[], float]) -> None:
+    if job.done:
+        tally.add(job, "skipped", {})
+        console.say(f"{job.target} is there already, painted with the same settings")
+        return
+    begin = clock()
+    try:
+        painted = painter.paint(load_picture(job.source))
+        data = painter.encode(painted, suffix=job.target.suffix)
+    except StorageError:
+        raise
+    except EaselError as error:
+        tally.exit_code = tally.exit_code or error.exit_code
+        tally.add(job, "failed", {"error": error.message, "hint": error.hint})
+        console.error(error, subject="" if str(job.source) in error.message else str(job.source))
+        return
+    write_atomic(job.target, data)
+    height, width = painted.rgb.shape[:2]
+    seconds = clock() - begin
+    tally.add(job, "painted", {"width": width, "height": height, "seconds": round(seconds, 3)})
+    console.say(f"{job.target}  {width} x {height}, {format_seconds(seconds)}")

@@ -1,0 +1,181 @@
+"""The command ``easel``: finds the sub-command, loads only what it needs, and turns mistakes into two lines.
+
+Each sub-command is one module of :mod:`client.commands` with ``add_arguments(parser)`` and
+``run(arguments) -> int``. Only the module of the command that was asked for is imported, so
+``easel --help`` loads neither torch nor any of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, TextIO, cast
+
+from client.console import Console
+from shared_model.errors import EaselError
+
+__all__ = ["COMMANDS", "EXIT_CODES", "Command", "main"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command.
+
+    Attributes
+    ----------
+    module
+        Where its ``add_arguments`` and ``run`` are.
+    summary
+        One line for ``easel --help``.
+    description
+        What it does, for its own help.
+    example
+        How it is used.
+    """
+
+    module: str
+    summary: str
+    description: str
+    example: str
+
+
+COMMANDS: dict[str, Command] = {
+    "stylize": Command(
+        "client.commands.stylize",
+        "paint photos in a style",
+        "Paint photos with a head (your own or a shipped one), or in the style of a few pictures right away. Nothing "
+        "leaves this computer.",
+        "easel stylize holiday/ --head oil\n"
+        "  easel stylize photo.jpg --style monet1.jpg monet2.jpg -o painted.png --strength 0.8\n"
+        "  cat photo.jpg | easel stylize - --head sketch > sketch.png",
+    ),
+    "personalize": Command(
+        "client.commands.personalize",
+        "make a head of your own from pictures you like",
+        "Fit a private head to a few pictures. It stays on this computer.",
+        "easel personalize my-monet monet1.jpg monet2.jpg --budget 20",
+    ),
+    "heads": Command(
+        "client.commands.heads",
+        "list, show, rename and delete heads",
+        "The heads on this computer: your own, and those that come with easel.",
+        "easel heads list\n  easel heads show my-monet\n  easel heads delete my-monet",
+    ),
+    "train": Command(
+        "client.commands.train",
+        "train a backbone from photos and paintings",
+        "Train the shared backbone in one place, without labels and without any pretrained network.",
+        "easel train --photos photos/ --art paintings/",
+    ),
+    "privacy": Command(
+        "client.commands.privacy",
+        "say what this device has given away so far",
+        "Read the privacy ledger of this device: what was sent, and how much of the budget is left.",
+        "easel privacy",
+    ),
+    "doctor": Command(
+        "client.commands.doctor",
+        "check this installation and say how to fix it",
+        "Look at Python, torch, memory, the backbone, the heads and the home folder.",
+        "easel doctor",
+    ),
+}
+
+EXIT_CODES = """exit codes:
+  0    everything went well
+  1    another error that easel knows
+  2    something given cannot be used (an option, a picture, a name)
+  3    not there: a head, weights, an optional package, a device
+  4    made for another backbone, format or version
+  5    disk full, no permission, or a damaged file
+  6    a privacy promise would be broken
+  7    a server or a round cannot be used
+  130  stopped with Ctrl-C; finished work stays
+
+where things are:
+  heads and settings   $EASEL_HOME, or your user data folder"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``easel`` with ``argv`` (default: the command line) and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    console = Console()
+    try:
+        return _run(arguments)
+    except EaselError as error:
+        console.error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.note("stopped")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output went away (`easel heads list | head -1`): not an error worth a word.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    wanted = next((argument for argument in arguments if not argument.startswith("-")), "")
+    parser = _parser(wanted)
+    try:
+        parsed = parser.parse_args(arguments)
+    except SystemExit as stop:  # argparse has printed help, the version or a usage error
+        return int(stop.code or 0)
+    if not wanted:
+        parser.print_help()
+        return 0
+    run = cast("Callable[[argparse.Namespace], int]", importlib.import_module(COMMANDS[wanted].module).run)
+    return run(parsed)
+
+
+def _parser(wanted: str) -> argparse.ArgumentParser:
+    """Build the parser; only the sub-command ``wanted`` gets its arguments."""
+    parser = _Parser(
+        prog="easel",
+        description="Paint your photos in your own style. Everything stays on this computer.",
+        epilog="example:\n  easel stylize photo.jpg --head oil\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and stop")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, command in COMMANDS.items():
+        child = commands.add_parser(
+            name,
+            help=command.summary,
+            description=command.description,
+            epilog=f"example:\n  {command.example}\n\n{EXIT_CODES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == wanted:
+            importlib.import_module(command.module).add_arguments(child)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Print the version; imports the package only when asked."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from easel import __version__
+
+        print(f"easel {__version__}")
+        parser.exit()
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors in the same two lines as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake and where to find help; exit code 2."""
+        self._print_message(f"error: {message}\nhint: {self.prog} --help\n", cast("TextIO", sys.stderr))
+        raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""``easel heads``: what heads there are."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from client.console import Console, format_bytes
+from shared_model.errors import EaselError, InputError
+
+if TYPE_CHECKING:
+    from client.store import HeadFile, Home
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sub-commands."""
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="list all heads", epilog="example: easel heads list --json")
+    show = actions.add_parser("show", help="show one head", epilog="example: easel heads show oil")
+    show.add_argument("name", metavar="NAME")
+    rename = actions.add_parser(
+        "rename", help="rename a head of your own", epilog="example: easel heads rename monet claude"
+    )
+    rename.add_argument("name", metavar="NAME")
+    rename.add_argument("new_name", metavar="NEW_NAME")
+    delete = actions.add_parser(
+        "delete", help="delete heads of your own for good", epilog="example: easel heads delete my-monet --yes"
+    )
+    delete.add_argument("names", nargs="+", metavar="NAME")
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+    for action in (listing, show, rename, delete):
+        action.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the action asked for; returns the exit code."""
+    from client.store import Home
+
+    console = Console(json=arguments.json)
+    home = Home.default()
+    if arguments.action == "list":
+        return _list(home, console)
+    if arguments.action == "show":
+        return _show(home, arguments.name, console)
+    if arguments.action == "rename":
+        renamed = home.rename_head(arguments.name, arguments.new_name)
+        console.facts({"name": renamed.name, "path": str(renamed.path)})
+        console.say(f"{arguments.name!r} is now called {renamed.name!r}")
+        return 0
+    return _delete(home, arguments.names, console, yes=arguments.yes)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What can be told about a head file, damaged or not."""
+
+    name: str
+    shipped: bool
+    path: str
+    size_bytes: int
+    images: int | None = None
+    created: str | None = None
+    backbone: str | None = None
+    matches: bool | None = None
+    damage: str | None = None
+
+    @property
+    def state(self) -> str:
+        """One word or a few for the table."""
+        if self.damage is not None:
+            return "damaged"
+        return "ready" if self.matches else "for another backbone"
+
+
+def _facts(file: HeadFile, backbone: str) -> _Facts:
+    known = (file.name, file.shipped, str(file.path), file.size_bytes)
+    try:
+        head = file.load()
+    except EaselError as error:
+        return _Facts(*known, damage=error.message)
+    return _Facts(*known, head.images, head.created, head.backbone, matches=head.backbone == backbone)
+
+
+def _backbone_id() -> str:
+    from shared_model.weights import backbone_id, default_backbone
+
+    return backbone_id(default_backbone())
+
+
+def _list(home: Home, console: Console) -> int:
+    backbone = _backbone_id()
+    found = [_facts(file, backbone) for file in home.heads()]
+    console.facts({"heads": [_as_json(facts) for facts in found], "folder": str(home.heads_folder)})
+    if not found:
+        console.say("no heads yet; make one with: easel personalize NAME PICTURE ...")
+        return 0
+    rows = [
+        (
+            facts.name,
+            "shipped" if facts.shipped else "yours",
+            str(facts.images or "-"),
+            (facts.created or "-")[:10],
+            format_bytes(facts.size_bytes),
+            facts.state,
+        )
+        for facts in found
+    ]
+    console.table(rows, header=("NAME", "FROM", "PICTURES", "MADE", "SIZE", "STATE"))
+    return 0
+
+
+def _show(home: Home, name: str, console: Console) -> int:
+    file = home.find(name)
+    facts = _facts(file, _backbone_id())
+    console.facts(_as_json(facts))
+    if facts.damage is not None and not console.json:
+        file.load()
+    console.say(f"name      {facts.name} ({'shipped with easel' if facts.shipped else 'yours'})")
+    console.say(f"state     {facts.state}")
+    console.say(f"pictures  {facts.images}")
+    console.say(f"made      {facts.created or 'unknown'}")
+    console.say(f"backbone  {facts.backbone}")
+    console.say(f"file      {facts.path} ({format_bytes(facts.size_bytes)})")
+    if not facts.shipped:
+        console.warn(
+            "this file contains small pieces of the pictures it was made from",
+            hint="do not give it to anybody who may not see those pictures",
+        )
+    if facts.matches is False:
+        console.warn("this head was made for another backbone", hint=f"make it again: easel personalize {facts.name}")
+    return 0 if facts.damage is None else 5
+
+
+def _delete(home: Home, names: list[str], console: Console, *, yes: bool) -> int:
+    files = [home.find(name) for name in names]
+    shipped = [file.name for file in files if file.shipped]
+    if shipped:
+        raise InputError(f"head {shipped[0]!r} is shipped with easel and cannot be deleted", hint="easel heads list")
+    listed = ", ".join(file.name for file in files)
+    if not yes and not console.ask(f"delete {listed} for good?"):
+        raise InputError("nothing was deleted", hint="answer y, or add --yes")
+    for file in files:
+        home.delete_head(file.name)
+        console.say(f"deleted {file.name}")
+    console.facts({"deleted": [file.name for file in files]})
+    return 0
+
+
+def _as_json(facts: _Facts) -> dict[str, object]:
+    return {
+        "name": facts.name,
+        "shipped": facts.shipped,
+        "path": facts.path,
+        "size_bytes": facts.size_bytes,
+        "images": facts.images,
+        "created": facts.created,
+        "backbone": facts.backbone,
+        "backbone_matches": facts.matches,
+        "damage": facts.damage,
+    }

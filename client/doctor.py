@@ -1,0 +1,236 @@
+"""Looks over an installation and says, line by line, what is fine and how to fix what is not."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import stat
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared_model.errors import EaselError
+
+__all__ = ["Check", "examine", "worst"]
+
+PACKAGES = ("client", "protos", "server", "shared_model", "simulations")
+# What is optional, which extra brings it, and what it is for.
+OPTIONAL = (
+    ("flwr", "client", "training together with other devices"),
+    ("opacus", "client", "training under example-level differential privacy"),
+    ("skimage", "sim", "the demo's default photos"),
+    ("matplotlib", "sim", "the report's curves"),
+    ("ray", "sim", "simulating many devices in parallel"),
+    ("tensorboard", "train", "curves and sample grids of easel train"),
+)
+_STATES = ("ok", "warn", "fail")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes
+    ----------
+    topic
+        What was looked at.
+    state
+        ``ok``, ``warn`` (works, but could be better) or ``fail`` (something will not work).
+    message
+        What was found.
+    hint
+        What to do about it; empty if nothing.
+    """
+
+    topic: str
+    state: str
+    message: str
+    hint: str = ""
+
+    def __post_init__(self) -> None:
+        if self.state not in _STATES:
+            raise ValueError(f"state must be one of {_STATES}, not {self.state!r}")
+
+
+def worst(checks: Sequence[Check]) -> str:
+    """Return the worst state among ``checks``; ``ok`` if there are none."""
+    return max((check.state for check in checks), key=_STATES.index, default="ok")
+
+
+def examine(*, environ: Mapping[str, str] | None = None) -> list[Check]:
+    """Run every check; a check that breaks is a finding too.
+
+    Parameters
+    ----------
+    environ
+        Environment variables; default: this process's.
+    """
+    from client.store import home_folder
+
+    home = home_folder(environ=environ)
+    steps: tuple[tuple[str, Callable[[], list[Check]]], ...] = (
+        ("python", _python),
+        ("packages", check_shadows),
+        ("torch", _torch),
+        ("memory", _memory),
+        ("backbone", _backbone),
+        ("home", lambda: check_home(home)),
+        ("heads", lambda: _heads(environ)),
+        ("ledger", lambda: check_ledger(home / "device")),
+        ("extras", lambda: check_extras(_is_installed)),
+    )
+    checks: list[Check] = []
+    for topic, step in steps:
+        try:
+            checks += step()
+        except EaselError as error:
+            checks.append(Check(topic, "fail", error.message, error.hint))
+        except ImportError as error:
+            checks.append(Check(topic, "fail", f"cannot import {error.name}: {error}", "install easel again"))
+    return checks
+
+
+def _python() -> list[Check]:
+    where = f"{platform.system()} {platform.machine()}, {sys.executable}"
+    return [Check("python", "ok", f"Python {platform.python_version()} on {where}")]
+
+
+def check_shadows() -> list[Check]:
+    """Tell whether another project's ``client`` or ``server`` would be imported instead of ours."""
+    root = Path(__file__).resolve().parent.parent
+    foreign = []
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        origin = None if spec is None or spec.origin is None else Path(spec.origin).resolve()
+        if origin is not None and origin.parent.parent != root:
+            foreign.append(f"{name} ({origin})")
+    if foreign:
+        return [
+            Check(
+                "packages",
+                "fail",
+                f"another package hides ours: {', '.join(foreign)}",
+                "run easel from another folder, or install it in an environment of its own",
+            )
+        ]
+    return [Check("packages", "ok", f"easel's packages come from {root}")]
+
+
+def _torch() -> list[Check]:
+    import torch
+
+    from client.engine import available_devices
+
+    devices = available_devices()
+    threads = torch.get_num_threads()
+    checks = [Check("torch", "ok", f"torch {torch.__version__}, {threads} threads, devices: {', '.join(devices)}")]
+    if devices == ("cpu",):
+        checks.append(Check("torch", "ok", "no GPU found: easel paints on the CPU, about a second a picture"))
+    return checks
+
+
+def _memory() -> list[Check]:
+    total, free = _memory_bytes()
+    if total == 0:
+        return [Check("memory", "ok", "this system does not say how much memory there is")]
+    text = f"{free / 1e9:.1f} GB of {total / 1e9:.1f} GB memory free"
+    if free < 1.5e9:
+        return [Check("memory", "warn", text, "close other programs, or paint with --size 1024")]
+    return [Check("memory", "ok", text)]
+
+
+def _memory_bytes() -> tuple[int, int]:
+    """Return total and available memory in bytes, 0 if the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        values = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
+        return values["MemTotal"], values["MemAvailable"]
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, AttributeError):
+        return 0, 0
+    return total, total
+
+
+def _backbone() -> list[Check]:
+    from shared_model.weights import backbone_id, default_backbone, default_backbone_path
+
+    backbone = default_backbone()
+    count = sum(parameter.numel() for parameter in backbone.parameters())
+    return [
+        Check("backbone", "ok", f"{backbone_id(backbone)}, {count / 1e6:.2f} M parameters, {default_backbone_path()}")
+    ]
+
+
+def check_home(home: Path) -> list[Check]:
+    """Look at the home folder: there, writable, closed to others."""
+    if not home.exists():
+        return [Check("home", "ok", f"{home} (made when the first head is)")]
+    if not home.is_dir() or not os.access(home, os.R_OK | os.W_OK | os.X_OK):
+        hint = "set EASEL_HOME to a folder that you may write to"
+        return [Check("home", "fail", f"{home} is not a folder that you may read and write", hint)]
+    open_to_others = [
+        path
+        for path in (home, home / "heads", home / "device", *sorted((home / "heads").glob("*.head")))
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077
+    ]
+    if open_to_others:
+        first = open_to_others[0]
+        hint = f"chmod -R go-rwx '{home}'"
+        return [Check("home", "warn", f"{first} can be reached by other users of this computer", hint)]
+    return [Check("home", "ok", f"{home}, closed to other users")]
+
+
+def _heads(environ: Mapping[str, str] | None) -> list[Check]:
+    from client.store import Home
+    from shared_model.weights import backbone_id, default_backbone
+
+    ours = backbone_id(default_backbone())
+    checks = []
+    good = []
+    for file in Home.default(environ=environ).heads():
+        try:
+            head = file.load()
+        except EaselError as error:
+            checks.append(Check("heads", "fail", error.message, error.hint))
+            continue
+        if head.backbone != ours:
+            hint = "install easel again" if file.shipped else f"easel personalize {file.name} ... --overwrite"
+            checks.append(Check("heads", "warn", f"head {file.name!r} was made for another backbone", hint))
+        else:
+            good.append(file.name)
+    summary = f"{len(good)} ready: {', '.join(good)}" if good else "none yet"
+    hint = "" if good else "easel personalize NAME PICTURE ..."
+    return [Check("heads", "ok", summary, hint), *checks]
+
+
+def check_extras(installed: Callable[[str], bool]) -> list[Check]:
+    """Say which optional packages are missing, what for, and how to get them."""
+    checks = []
+    for package, extra, purpose in OPTIONAL:
+        if installed(package):
+            checks.append(Check("extras", "ok", f"{package} is installed: {purpose}"))
+        else:
+            hint = f"only if you want it: pip install 'easel[{extra}]'"
+            checks.append(Check("extras", "ok", f"{package} is not installed: no {purpose}", hint))
+    return checks
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def check_ledger(folder: Path) -> list[Check]:
+    """Look at the privacy ledger of a device folder: whole, and within its limit."""
+    path = folder / "ledger.json"
+    if not path.exists() and not path.with_name("ledger.json.seal").exists():
+        return [Check("ledger", "ok", "none: this device has never taken part in training together")]
+    from client.ledger import Ledger
+
+    book = Ledger.open(path).book()
+    return [Check("ledger", "ok", f"{len(book.entries)} entries, limit epsilon {book.max_epsilon:g}, {path}")]

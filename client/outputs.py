@@ -1,0 +1,179 @@
+"""Where painted pictures go: names that never cost anybody a file, and what need not be painted again.
+
+The rules, the same for one picture and for a thousand:
+
+- Without ``-o`` a picture goes beside its photo as ``<photo>-<head>.png``; with a folder, into the folder under
+  that name, sub-folders kept; with a file name, there.
+- A name that is taken gets a number: ``<photo>-<head>-2.png``. A file named by hand is refused instead.
+- A picture that is there already, painted with the same settings and newer than its photo, is left alone: running
+  an interrupted command again goes on where it stopped.
+- ``overwrite`` replaces instead of numbering, refusing and skipping.
+- Pictures that easel painted are skipped inside folders and patterns: painting a folder twice does not paint the
+  paintings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.recipe import Recipe
+from shared_model.errors import EaselError, InputError
+from shared_model.images import SAVE_SUFFIXES, SUFFIXES, find_pictures, read_settings
+
+__all__ = ["Job", "Source", "find_sources", "plan"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One photo to paint.
+
+    Attributes
+    ----------
+    path
+        The file.
+    folder
+        Its folder below the folder that was named, to be kept in the output.
+    """
+
+    path: Path
+    folder: Path = Path()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to make.
+
+    Attributes
+    ----------
+    source, target
+        The photo and where the painting goes.
+    done
+        The painting is there already.
+    """
+
+    source: Path
+    target: Path
+    done: bool = False
+
+
+def find_sources(arguments: Sequence[str]) -> tuple[list[Source], int]:
+    """Find the photos that files, folders and patterns mean.
+
+    Returns
+    -------
+    tuple
+        The photos, each once, and how many pictures painted by easel were left out.
+
+    Raises
+    ------
+    InputError
+        If nothing is found, or one of the arguments is not there.
+    """
+    found: dict[Path, Source] = {}
+    skipped = 0
+    for argument in arguments:
+        given = Path(argument).expanduser()
+        for path in find_pictures([argument]):
+            if not given.is_file() and _painted(path):
+                skipped += 1
+                continue
+            folder = path.parent.relative_to(given) if given.is_dir() else Path()
+            found.setdefault(path.resolve(), Source(path=path, folder=folder))
+    if not found:
+        raise InputError(
+            f"only pictures that easel painted are in {', '.join(arguments)}",
+            hint="name a picture itself to paint it again",
+        )
+    return list(found.values()), skipped
+
+
+def plan(sources: Sequence[Source], *, out: str | None, tag: str, recipe: Recipe, overwrite: bool = False) -> list[Job]:
+    """Say where each painting goes; writes nothing.
+
+    Parameters
+    ----------
+    out
+        A file (one photo only), a folder, or ``None`` for beside each photo.
+    tag
+        What is added to the photo's name.
+
+    Raises
+    ------
+    InputError
+        If ``out`` is a file that exists, cannot be written as a picture, or is meant for many photos.
+    """
+    if out is not None and names_a_file(out):
+        return [_single(sources, Path(out).expanduser(), recipe=recipe, overwrite=overwrite)]
+    if out is not None and (blocker := Path(out).expanduser()).is_file():
+        raise InputError(
+            f"{blocker} is a file that cannot hold a picture", hint=f"use a folder or {' '.join(SAVE_SUFFIXES)}"
+        )
+    taken: set[Path] = set()
+    jobs = []
+    for source in sources:
+        folder = source.path.parent if out is None else Path(out).expanduser() / source.folder
+        jobs.append(_numbered(source.path, folder, tag=tag, recipe=recipe, taken=taken, overwrite=overwrite))
+        taken.add(jobs[-1].target)
+    return jobs
+
+
+def names_a_file(out: str) -> bool:
+    """Tell whether ``-o out`` means a picture file rather than a folder."""
+    path = Path(out).expanduser()
+    return not out.endswith(("/", "\\")) and not path.is_dir() and path.suffix.lower() in SUFFIXES
+
+
+def _single(sources: Sequence[Source], target: Path, *, recipe: Recipe, overwrite: bool) -> Job:
+    if len(sources) != 1:
+        raise InputError(
+            f"{len(sources)} photos cannot all go to {target}", hint="give -o a folder, such as -o painted/"
+        )
+    if target.suffix.lower() not in SAVE_SUFFIXES:
+        raise InputError(
+            f"cannot save a picture as '{target.suffix}'", hint=f"use a name that ends in {', '.join(SAVE_SUFFIXES)}"
+        )
+    source = sources[0].path
+    done = not overwrite and _is_done(source, target, recipe)
+    if target.exists() and not overwrite and not done:
+        raise InputError(f"{target} is there already", hint="add --overwrite to replace it, or choose another name")
+    return Job(source=source, target=target, done=done)
+
+
+def _numbered(source: Path, folder: Path, *, tag: str, recipe: Recipe, taken: set[Path], overwrite: bool) -> Job:
+    for target in _names(folder, f"{source.stem}-{tag}"):
+        if target in taken:
+            continue
+        if overwrite or not target.exists():
+            return Job(source=source, target=target)
+        if _is_done(source, target, recipe):
+            return Job(source=source, target=target, done=True)
+    raise AssertionError("names never end")
+
+
+def _names(folder: Path, stem: str) -> Iterator[Path]:
+    yield folder / f"{stem}.png"
+    number = 2
+    while True:
+        yield folder / f"{stem}-{number}.png"
+        number += 1
+
+
+def _is_done(source: Path, target: Path, recipe: Recipe) -> bool:
+    """Tell whether ``target`` is what ``recipe`` makes of ``source``, painted after the photo was last changed."""
+    try:
+        return (
+            target.is_file()
+            and target.stat().st_mtime_ns >= source.stat().st_mtime_ns
+            and recipe.same_painting(Recipe.read(target))
+        )
+    except (EaselError, OSError):
+        return False
+
+
+def _painted(path: Path) -> bool:
+    try:
+        return bool(read_settings(path))
+    except EaselError:
+        return False  # damaged: reported when its turn comes

@@ -1,0 +1,271 @@
+"""The home folder of one owner: private heads on disk, readable by nobody else.
+
+``$EASEL_HOME`` or the platform's user data folder holds ``heads/<name>.head``. Folders are ``0700``, files
+``0600``, writes atomic. Heads that ship with easel are offered beside the owner's own; an own head of the
+same name comes first. Nothing here reaches the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared_model.errors import CompatibilityError, EaselError, InputError, MissingError, StorageError
+from shared_model.files import read_bytes, write_atomic
+from shared_model.head import Head
+
+__all__ = ["MAX_HEAD_BYTES", "HeadFile", "Home", "check_name", "home_folder"]
+
+MAX_HEAD_BYTES = 64 << 20
+SUFFIX = ".head"
+_RESERVED = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` in normal form, or refuse it.
+
+    A name is 1 to 64 letters, digits, ``-`` and ``_``, and starts with a letter or digit: it can be typed
+    without quotes and can never leave the folder it is stored in.
+
+    Raises
+    ------
+    InputError
+        If the name has another shape.
+    """
+    normal = unicodedata.normalize("NFC", name)
+    letters = all(letter.isalnum() or letter in "-_" for letter in normal)
+    short = 1 <= len(normal) <= 64 and len(normal.encode()) <= 200
+    if not (letters and short and normal[0].isalnum()) or normal.lower() in _RESERVED:
+        raise InputError(
+            f"{name!r} cannot be the name of a head",
+            hint="use 1 to 64 letters, digits, '-' or '_', starting with a letter or digit, such as my-monet",
+        )
+    return normal
+
+
+@dataclass(frozen=True)
+class HeadFile:
+    """One head as it lies on disk.
+
+    Attributes
+    ----------
+    name
+        What the owner calls it.
+    path
+        The file.
+    shipped
+        Came with easel; read only.
+    size_bytes
+        Size of the file.
+    """
+
+    name: str
+    path: Path
+    shipped: bool
+    size_bytes: int
+
+    def load(self) -> Head:
+        """Read the head.
+
+        Raises
+        ------
+        StorageError
+            If the file is damaged; the message names the head.
+        CompatibilityError
+            If the file is not a head or of an unknown format.
+        """
+        again = "easel heads delete " + self.name + ", then easel personalize " + self.name + " makes it again"
+        hint = "install easel again" if self.shipped else again
+        try:
+            return Head.from_bytes(read_bytes(self.path, limit=MAX_HEAD_BYTES))
+        except (StorageError, CompatibilityError) as error:
+            raise type(error)(f"head {self.name!r} cannot be used: {error.message}", hint=hint) from error
+
+
+@dataclass(frozen=True)
+class Home:
+    """The owner's folder.
+
+    Attributes
+    ----------
+    folder
+        Where it is; made on the first write.
+    shipped
+        Heads that came with easel, by name.
+    """
+
+    folder: Path
+    shipped: Mapping[str, Path]
+
+    @classmethod
+    def default(cls, *, environ: Mapping[str, str] | None = None) -> Home:
+        """Return the home of this user: ``$EASEL_HOME`` or the platform's user data folder."""
+        from shared_model.weights import default_heads
+
+        return cls(folder=home_folder(environ=environ), shipped=default_heads())
+
+    @property
+    def heads_folder(self) -> Path:
+        """Folder of the owner's heads."""
+        return self.folder / "heads"
+
+    @property
+    def device_folder(self) -> Path:
+        """Folder of what this device trains with: its settings, cached records and privacy ledger."""
+        return self.folder / "device"
+
+    def heads(self) -> list[HeadFile]:
+        """Return the owner's heads and the shipped ones that they do not hide, each sorted by name.
+
+        Raises
+        ------
+        StorageError
+            If the folder cannot be read.
+        """
+        own = self._own()
+        shipped = {name: path for name, path in self.shipped.items() if name not in own}
+        files = [(name, path, False) for name, path in sorted(own.items())]
+        files += [(name, path, True) for name, path in sorted(shipped.items())]
+        found = []
+        for name, path, is_shipped in files:
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                found.append(HeadFile(name=name, path=path, shipped=is_shipped, size_bytes=path.stat().st_size))
+        return found
+
+    def find(self, name: str) -> HeadFile:
+        """Return the head called ``name``: the owner's own, else the shipped one.
+
+        Raises
+        ------
+        MissingError
+            If there is none; the hint names the heads there are.
+        """
+        heads = self.heads()
+        normal = unicodedata.normalize("NFC", name)
+        for head in heads:
+            if head.name == normal:
+                return head
+        names = [head.name for head in heads]
+        near = difflib.get_close_matches(normal, names, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        hint += f"heads: {', '.join(names)}" if names else "make one with: easel personalize NAME PICTURE ..."
+        raise MissingError(f"no head called {name!r}", hint=hint)
+
+    def load_head(self, name: str) -> Head:
+        """Read the head called ``name``; raises like :meth:`find` and :meth:`HeadFile.load`."""
+        return self.find(name).load()
+
+    def check_free(self, name: str, *, overwrite: bool = False) -> Path:
+        """Return where a head called ``name`` goes.
+
+        Raises
+        ------
+        InputError
+            If the name is not allowed, or taken by an own head and ``overwrite`` is false.
+        """
+        normal = check_name(name)
+        path = self.heads_folder / f"{normal}{SUFFIX}"
+        if path.exists() and not overwrite:
+            raise InputError(
+                f"there is a head called {normal!r} already",
+                hint="choose another name, or add --overwrite to replace it",
+            )
+        return path
+
+    def save_head(self, head: Head, *, name: str, overwrite: bool = False) -> HeadFile:
+        """Write ``head`` under ``name``.
+
+        Raises
+        ------
+        InputError
+            If the name is not allowed or taken.
+        StorageError
+            If it cannot be written; an older head of that name is then untouched.
+        """
+        path = self.check_free(name, overwrite=overwrite)
+        data = head.to_bytes()
+        self._make_folders()
+        write_atomic(path, data, mode=0o600)
+        return HeadFile(name=path.stem, path=path, shipped=False, size_bytes=len(data))
+
+    def delete_head(self, name: str) -> HeadFile:
+        """Delete an own head for good and return what was deleted.
+
+        Raises
+        ------
+        InputError
+            If the head is shipped.
+        MissingError
+            If there is none.
+        StorageError
+            If the file cannot be removed.
+        """
+        head = self._own_head(name, "deleted")
+        try:
+            head.path.unlink()
+        except OSError as error:
+            raise StorageError(f"cannot delete {head.path}: {error.strerror}", hint="check its permissions") from error
+        return head
+
+    def rename_head(self, name: str, new_name: str) -> HeadFile:
+        """Give an own head another name; raises like :meth:`delete_head` and :meth:`check_free`."""
+        head = self._own_head(name, "renamed")
+        path = self.check_free(new_name)
+        try:
+            head.path.rename(path)
+        except OSError as error:
+            raise StorageError(f"cannot rename {head.path}: {error.strerror}", hint="check its permissions") from error
+        return HeadFile(name=path.stem, path=path, shipped=False, size_bytes=head.size_bytes)
+
+    def _own_head(self, name: str, verb: str) -> HeadFile:
+        head = self.find(name)
+        if head.shipped:
+            raise InputError(
+                f"head {head.name!r} is shipped with easel and cannot be {verb}",
+                hint="only your own heads can; an own head of the same name hides a shipped one",
+            )
+        return head
+
+    def _own(self) -> dict[str, Path]:
+        try:
+            if not self.heads_folder.is_dir():
+                return {}
+            paths = list(self.heads_folder.iterdir())
+        except OSError as error:
+            raise StorageError(
+                f"cannot read {self.heads_folder}: {error.strerror}", hint="check its permissions"
+            ) from error
+        return {path.stem: path for path in paths if path.suffix == SUFFIX and _is_name(path.stem)}
+
+    def _make_folders(self) -> None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # one that exists keeps its permissions
+            self.heads_folder.mkdir(exist_ok=True)
+            os.chmod(self.heads_folder, 0o700)
+        except OSError as error:
+            raise StorageError(
+                f"cannot use {self.folder} as home: {error.strerror}",
+                hint="set EASEL_HOME to a folder that you may write to",
+            ) from error
+
+
+def home_folder(*, environ: Mapping[str, str] | None = None) -> Path:
+    """Return ``$EASEL_HOME`` or the platform's user data folder, without making it."""
+    given = (os.environ if environ is None else environ).get("EASEL_HOME", "")
+    if given:
+        return Path(given).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("easel", appauthor=False))
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return check_name(text) == text
+    except EaselError:
+        return False

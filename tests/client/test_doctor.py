@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from client import doctor
+from client.doctor import Check, check_extras, check_home, examine, worst
+from client.store import Home
+from shared_model.head import Head
+
+
+def states(checks: list[Check], topic: str) -> set[str]:
+    return {check.state for check in checks if check.topic == topic}
+
+
+def test_a_healthy_installation_has_no_failure(easel_home: Path) -> None:
+    checks = examine()
+    assert worst(checks) != "fail", [check for check in checks if check.state == "fail"]
+    assert {"python", "packages", "torch", "memory", "backbone", "home", "heads", "ledger", "extras"} <= {
+        check.topic for check in checks
+    }
+
+
+def test_damaged_backbone_fails_and_the_rest_is_still_looked_at(
+    easel_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "backbone.safetensors"
+    broken.write_bytes(b"no weights")
+    monkeypatch.setattr("shared_model.weights.default_backbone_path", lambda: broken)
+    checks = examine()
+    assert worst(checks) == "fail"
+    assert states(checks, "backbone") == {"fail"}
+    assert states(checks, "python") == {"ok"}
+
+
+def test_damaged_and_foreign_heads_are_named(easel_home: Path, tiny_head: Head) -> None:
+    home = Home.default()
+    home.save_head(tiny_head, name="broken").path.write_bytes(b"x" * 40)
+    home.save_head(Head(**{**vars(tiny_head), "backbone": "0" * 12}), name="old")
+    found = [check for check in examine() if check.topic == "heads"]
+    assert [(check.state, "'broken'" in check.message) for check in found if check.state == "fail"] == [("fail", True)]
+    assert [(check.state, "'old'" in check.message) for check in found if check.state == "warn"] == [("warn", True)]
+
+
+def test_open_home_is_a_warning_with_the_command_that_closes_it(tmp_path: Path) -> None:
+    (tmp_path / "heads").mkdir(mode=0o700)
+    tmp_path.chmod(0o755)
+    (check,) = check_home(tmp_path)
+    assert check.state == "warn" and "chmod -R go-rwx" in check.hint
+    tmp_path.chmod(0o700)
+    assert [check.state for check in check_home(tmp_path)] == ["ok"]
+
+
+def test_home_that_is_a_file_fails(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("x")
+    (check,) = check_home(tmp_path / "home")
+    assert check.state == "fail" and "EASEL_HOME" in check.hint
+
+
+def test_home_that_is_not_there_yet_is_fine(tmp_path: Path) -> None:
+    assert [check.state for check in check_home(tmp_path / "home")] == ["ok"]
+
+
+def test_missing_extras_say_how_to_get_them() -> None:
+    missing = check_extras(lambda name: name != "opacus")
+    assert [check.hint for check in missing if check.hint] == ["only if you want it: pip install 'easel[client]'"]
+
+
+def test_a_package_that_hides_ours_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server" / "__init__.py").touch()
+    monkeypatch.delitem(sys.modules, "server", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (check,) = doctor.check_shadows()
+    assert check.state == "fail" and str(tmp_path) in check.message
+
+
+def test_worst() -> None:
+    assert worst([]) == "ok"
+    assert worst([Check("a", "warn", ""), Check("b", "ok", "")]) == "warn"
+    with pytest.raises(ValueError, match="state"):
+        Check("a", "bad", "")
