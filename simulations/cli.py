@@ -1,0 +1,145 @@
+"""The command ``easel-sim``: simulated fleets, the demo and its report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from client.console import Console
+from shared_model.errors import EaselError
+
+__all__ = ["main"]
+
+EXIT_CODES = """exit codes:
+  0    everything went well
+  1    another error that easel knows
+  2    something given cannot be used (an option, a folder, a setting)
+  3    not there: a run, weights, an optional package
+  5    disk full, no permission, or a damaged file
+  6    a privacy promise would be broken
+  7    a round cannot be completed
+  130  stopped with Ctrl-C; everything so far is saved, the same command goes on
+"""
+
+DEMO = """Train a painter together, on this computer, and look at the result.
+
+Simulated people, each with photos and a taste of their own, train the shared backbone in a few
+federated rounds under differential privacy; some of them get a private head; photos that nobody
+trained on are painted before and after. Leaves report.html, stylized/*.png, rounds.csv,
+privacy.json and run.json in the folder of the run.
+
+A run that was stopped or killed goes on where it was with the same command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``easel-sim`` with ``argv`` (default: the command line) and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    try:
+        parsed = parser.parse_args(arguments)
+    except SystemExit as stop:  # argparse has printed help, the version or a usage error
+        return int(stop.code or 0)
+    if parsed.command is None:
+        parser.print_help()
+        return 0
+    console = Console(json=parsed.json)
+    try:
+        return _demo(parsed, console) if parsed.command == "demo" else _report(parsed, console)
+    except EaselError as error:
+        console.error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.note("stopped")
+        return 130
+
+
+def _demo(parsed: argparse.Namespace, console: Console) -> int:
+    from simulations.demo import run_demo
+    from simulations.settings import load_demo
+
+    config = load_demo(
+        parsed.config,
+        devices=parsed.devices,
+        rounds=parsed.rounds,
+        seed=parsed.seed,
+        photos=parsed.photos,
+        art=parsed.art,
+    )
+    summary = run_demo(config, parsed.out, fresh=parsed.fresh, console=console)
+    console.facts(summary)
+    return 0
+
+
+def _report(parsed: argparse.Namespace, console: Console) -> int:
+    from simulations.report import write_report
+
+    path = write_report(parsed.run)
+    console.say(f"wrote {path}")
+    console.facts({"report": str(path)})
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="easel-sim",
+        description="Simulate a fleet of devices on this computer.",
+        epilog="example:\n  easel-sim demo\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, help="print the version and stop")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=_Parser)
+    demo = commands.add_parser(
+        "demo",
+        help="train together, fit heads, paint photos, and show all of it on one page",
+        description=DEMO,
+        epilog="examples:\n  easel-sim demo\n  easel-sim demo --photos ~/Pictures --art ~/paintings --out runs/mine\n\n"
+        + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    demo.add_argument("--out", default="runs/demo", metavar="DIR", help="folder of the run (default: %(default)s)")
+    demo.add_argument("--photos", default="", metavar="DIR", help="your own photos instead of the built-in ones")
+    demo.add_argument("--art", default="", metavar="DIR", help="paintings or drawings that you like")
+    demo.add_argument("--devices", type=int, metavar="N", help="simulated people (default: 8)")
+    demo.add_argument("--rounds", type=int, metavar="R", help="rounds of training together (default: 3)")
+    demo.add_argument("--seed", type=int, metavar="S", help="seed of people and pictures, never of privacy noise")
+    demo.add_argument("--config", metavar="FILE", help="settings in TOML (default: the demo.toml that easel ships)")
+    demo.add_argument("--fresh", action="store_true", help="throw an unfinished run in --out away and start anew")
+    report = commands.add_parser(
+        "report",
+        help="make the page of a run again",
+        description="Make report.html again from what a run left in its folder.",
+        epilog="example:\n  easel-sim report runs/demo\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    report.add_argument("run", metavar="RUN", help="folder of the run")
+    for command in (demo, report):
+        command.add_argument("--json", action="store_true", help="print the facts as one JSON document")
+    return parser
+
+
+class _Version(argparse.Action):
+    """Print the version; imports the package only when asked."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from easel import __version__
+
+        print(f"easel {__version__}")
+        parser.exit()
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors in the same two lines as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake and where to find help; exit code 2."""
+        print(f"error: {message}\nhint: {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
