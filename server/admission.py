@@ -16,7 +16,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 from torch import Tensor
 
-from shared_model.messages import ARRAY, PROTOCOL, REPLY, RoundRequest
+from shared_model.messages import ARRAY, DECLINED, PROTOCOL, REPLY, RoundRequest
 from shared_model.noise import norm
 
 __all__ = ["Admission", "Verdict"]
@@ -94,7 +94,7 @@ class Admission:
             return Verdict(node, reason="duplicate")
         self._seen.add(node)
         if message.has_error():
-            return Verdict(node, reason=f"error {message.error.code}")
+            return Verdict(node, reason=DECLINED.get(message.error.code, f"error {message.error.code}"))
         if message.metadata.src_node_id != node:
             return Verdict(node, reason="wrong sender")
         return self._judge_content(message, node)

@@ -11,7 +11,7 @@ from typing import Any
 
 from shared_model.config import parse
 
-__all__ = ["RoundReport", "to_csv"]
+__all__ = ["RoundReport", "bounded", "shown", "to_csv"]
 
 COLUMNS = (
     "round",
@@ -73,6 +73,18 @@ class RoundReport:
         """Devices asked whose reply was not summed."""
         return sum(self.reasons.values())
 
+    def line(self, *, rounds: int) -> str:
+        """Say in one line what happened."""
+        dropped = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items())
+        parts = [
+            f"round {self.round}/{rounds}: {self.accepted} of {self.asked} accepted",
+            f"dropped {dropped}" if dropped else "",
+            "" if self.released else "skipped: too few updates",
+            f"epsilon {shown(self.epsilon)}",
+            f"{self.seconds:.1f} s",
+        ]
+        return ", ".join(part for part in parts if part)
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
         return asdict(self)
@@ -86,6 +98,11 @@ class RoundReport:
 def bounded(epsilon: float) -> float | None:
     """Return epsilon, or ``None`` where there is no bound (JSON has no infinity)."""
     return epsilon if math.isfinite(epsilon) else None
+
+
+def shown(epsilon: float | None) -> str:
+    """Return epsilon as people read it."""
+    return "unbounded" if epsilon is None else f"{epsilon:.3g}"
 
 
 def to_csv(reports: Sequence[RoundReport]) -> str:

@@ -116,6 +116,7 @@ def plan(state: RoundState, nodes: Sequence[int], *, config: FederationConfig) -
         local_steps=config.local_steps,
         batch=config.batch,
         learning_rate=config.learning_rate,
+        record_rate=min(1.0, config.batch / config.records),
         upload=config.upload,
         seed=config.seed,
     )

@@ -64,6 +64,8 @@ class RoundRequest:
         the promise is then the nominal fleet's, not this run's.
     local_steps, batch, learning_rate
         Local training.
+    record_rate
+        Probability that a record is in a local step (unit ``"example"`` only).
     upload
         Number format of the reply, one of :data:`UPLOADS`.
     seed
@@ -87,6 +89,7 @@ class RoundRequest:
     local_steps: int
     batch: int
     learning_rate: float
+    record_rate: float
     upload: str
     seed: int
     protocol: int = PROTOCOL
@@ -105,6 +108,8 @@ class RoundRequest:
                 raise ConfigError(f"{name} must be positive and finite, not {value}")
         if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
             raise ConfigError(f"noise_multiplier must be 0 or more and finite, not {self.noise_multiplier}")
+        if not 0 < self.record_rate <= 1:
+            raise ConfigError(f"record_rate must be above 0 and at most 1, not {self.record_rate}")
         if self.cohort > self.population:
             raise ConfigError(f"cohort {self.cohort} is larger than population {self.population}")
         if self.round > self.rounds:

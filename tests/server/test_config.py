@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from server.app import split_run_config
 from server.config import FederationConfig
+from server.places import split_run_config
 from shared_model.errors import ConfigError
 
 

@@ -1,0 +1,229 @@
+"""The Flower ClientApp, and the ONE place that builds what leaves a device.
+
+A round on a device: check the request against the owner's policy, reserve its privacy in the
+ledger, train, clip, pack, note it as sent, reply. Nothing else of the device goes up: no counts, no
+losses, no names, and of an error only its kind.
+
+A device finds its folder in ``device-dir`` of its own node configuration. In a simulation it is
+number ``partition-id`` of the folders in ``devices-dir`` of the run's configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from logging import Logger, getLogger
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from torch import Tensor
+
+from client.data import load_device, load_records
+from client.ledger import Ledger
+from client.policy import load_policy
+from client.private_training import LocalSettings, train_example_level, train_user_level
+from shared_model.backbone import Backbone
+from shared_model.errors import BudgetError, CompatibilityError, ConfigError, EaselError, MissingError
+from shared_model.mechanism import Mechanism
+from shared_model.messages import ARRAY, PROTOCOL, REPLY, SETTINGS, RoundRequest
+from shared_model.noise import norm
+from shared_model.privacy import clip, quantize
+from shared_model.split import size, unflatten
+from shared_model.weights import architecture_hash
+
+__all__ = ["app", "device_folder", "pack", "participate", "read_request"]
+
+LEDGER = "ledger.json"
+_REFUSED, _BUDGET, _FAILED = 101, 102, 103
+
+app = ClientApp()
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Answer one round; an error becomes a code, and its text stays in this device's own log."""
+    log = getLogger("easel.client")
+    try:
+        return _reply(message, context, log)
+    except BudgetError as error:
+        return _declined(message, _BUDGET, error, log)
+    except _Refused as error:
+        return _declined(message, _REFUSED, error, log)
+    except Exception as error:
+        return _declined(message, _FAILED, error, log)
+
+
+class _Refused(EaselError):
+    """The request goes beyond what this device's owner allows."""
+
+
+def _reply(message: Message, context: Context, log: Logger) -> Message:
+    folder, simulated = device_folder(context)
+    request, vector = read_request(message)
+    try:
+        load_policy(folder, simulated=simulated).check(request, parameters=len(vector))
+    except EaselError as error:
+        raise _Refused(error.message, hint=error.hint) from error
+    content = participate(folder, request, vector)
+    log.info("round %d of run %s: update sent", request.round, request.run)
+    return Message(content, reply_to=message)
+
+
+def _declined(message: Message, code: int, error: Exception, log: Logger) -> Message:
+    log.warning("declined (code %d): %s", code, error, exc_info=code == _FAILED and not isinstance(error, EaselError))
+    return Message(Error(code=code, reason=type(error).__name__.lstrip("_")), reply_to=message)
+
+
+def device_folder(context: Context) -> tuple[Path, bool]:
+    """Return the device's folder, and whether the device is a simulated one.
+
+    Raises
+    ------
+    ConfigError
+        If neither the node nor the simulation says where it is.
+    MissingError
+        If there is no such folder.
+    """
+    node, run = context.node_config, context.run_config
+    simulated = "partition-id" in node
+    if "device-dir" in node:
+        folder = Path(str(node["device-dir"])).expanduser()
+    elif simulated and run.get("devices-dir"):
+        folder = _numbered(Path(str(run["devices-dir"])).expanduser(), int(node["partition-id"]))
+    else:
+        raise ConfigError(
+            "this device does not know its folder",
+            hint="start its SuperNode with --node-config 'device-dir=\"/absolute/folder\"'",
+        )
+    if not folder.is_dir():
+        raise MissingError(f"there is no device folder {folder}")
+    return folder, simulated
+
+
+def _numbered(parent: Path, index: int) -> Path:
+    """Return folder number ``index`` of those that hold a device, in the order of their names."""
+    found = sorted((path.parent for path in parent.glob("*/device.toml")), key=lambda p: (len(p.name), p.name))
+    if not 0 <= index < len(found):
+        raise MissingError(f"{parent} holds {len(found)} devices; number {index} is not among them")
+    return found[index]
+
+
+def read_request(message: Message) -> tuple[RoundRequest, Tensor]:
+    """Read a round's settings and the backbone (P,) from a message.
+
+    Raises
+    ------
+    CompatibilityError
+        If the backbone is of another architecture or does not fit the settings.
+    ConfigError
+        If a setting is missing or out of range.
+    """
+    content = message.content
+    settings, arrays = content.get(SETTINGS), content.get(ARRAY)
+    if not isinstance(settings, ConfigRecord) or not isinstance(arrays, ArrayRecord) or set(arrays) != {ARRAY}:
+        raise CompatibilityError("the server's message is not a round request", hint="update easel on the older side")
+    request = RoundRequest.from_values(dict(settings))
+    if request.architecture != architecture_hash(request.model):
+        raise CompatibilityError(
+            "the server's backbone is of another architecture", hint="update easel on the older side"
+        )
+    array = arrays[ARRAY]
+    if array.dtype != "float32" or tuple(array.shape) != (size(request.model),):
+        raise CompatibilityError(f"the server's backbone is {array.dtype} {tuple(array.shape)}")
+    return request, torch.from_numpy(array.numpy().copy())
+
+
+def participate(folder: Path, request: RoundRequest, vector: Tensor) -> RecordDict:
+    """Spend the budget, train, and build the upload.
+
+    Guarantees
+    ----------
+    The ledger holds the round's price before training starts, and the size of the upload before
+    it is handed to the transport. The upload is one array with an L2 norm of at most
+    ``request.clip``, its scale, and what the server already knows.
+
+    Assumes
+    -------
+    The policy was checked. The folder belongs to one device and one person.
+
+    Edge cases
+    ----------
+    An update of zero is sent as zeros. A crash after the reservation leaves it spent.
+
+    Raises
+    ------
+    BudgetError
+        If the owner's budget would be passed; nothing was trained then.
+    EaselError
+        If the folder cannot be used.
+    """
+    device = load_device(folder)
+    example = request.unit == "example"
+    mechanism = Mechanism(
+        request.noise_multiplier, request.record_rate if example else request.sample_rate, request.unit
+    )
+    ledger = Ledger.open(folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta)
+    steps = request.local_steps if example else 1
+    reservation = ledger.reserve(request.run, request.round, mechanism=mechanism, steps=steps)
+    backbone = Backbone(request.model)
+    unflatten(backbone, vector)
+    delta = _train(backbone, folder, request, seed=_seed(request, device.seed))
+    values, scale = pack(delta, request)
+    content = RecordDict(
+        {
+            ARRAY: ArrayRecord({ARRAY: Array(values)}),
+            REPLY: ConfigRecord(
+                {"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)}
+            ),
+        }
+    )
+    ledger.sent(reservation, bytes_sent=values.nbytes + 4)
+    ledger.commit(reservation)
+    return content
+
+
+def _train(backbone: Backbone, folder: Path, request: RoundRequest, *, seed: int) -> Tensor:
+    settings = LocalSettings(
+        steps=request.local_steps,
+        batch=request.batch,
+        lr=request.learning_rate,
+        critic_lr=request.learning_rate,
+        noise_multiplier=request.noise_multiplier,
+        sample_rate=request.record_rate,
+        bound=request.record_clip,
+        loss=request.loss,
+    )
+    records = load_records(folder)
+    if request.unit == "user":
+        return train_user_level(backbone, records, settings=settings, seed=seed)
+    return train_example_level(backbone, records, settings=settings, seed=seed)[0]
+
+
+def _seed(request: RoundRequest, device: int) -> int:
+    """Derive the seed of minibatches and projections; protection never rests on it."""
+    text = f"{request.seed}/{request.run}/{request.round}/{device}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+
+def pack(delta: Tensor, request: RoundRequest) -> tuple[npt.NDArray[np.int8] | npt.NDArray[np.float16], float]:
+    """Clip an update and make it small: int8 or float16 numbers and their common scale.
+
+    Guarantees
+    ----------
+    ``values * scale`` (float32) has an L2 norm of at most ``request.clip``.
+    """
+    clipped = clip(delta, bound=request.clip)
+    if request.upload == "int8":
+        packed = quantize(clipped, bound=request.clip)
+        return packed.values.numpy(), packed.scale
+    largest = float(clipped.abs().max()) if len(clipped) else 0.0
+    if largest == 0.0:
+        return np.zeros(len(clipped), np.float16), 0.0
+    values = (clipped / largest).numpy().astype(np.float16)
+    scale = float(np.float32(largest))
+    while norm(torch.from_numpy(values.astype(np.float32)) * scale) > request.clip:
+        scale = float(np.nextafter(np.float32(scale * (1 - 1e-7)), np.float32(0.0)))
+    return values, scale

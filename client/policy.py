@@ -1,0 +1,116 @@
+"""What a device's owner lets a server ask for; checked on the device, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared_model.config import load_toml
+from shared_model.errors import ConfigError, PrivacyError
+from shared_model.mechanism import UNITS
+from shared_model.messages import RoundRequest
+
+__all__ = ["FILE", "Policy", "load_policy"]
+
+FILE = "policy.toml"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The limits of one device.
+
+    Guarantees
+    ----------
+    A request that asks for less noise, a larger clip, more work or another unit than these limits
+    allow is refused before training, whatever the server says elsewhere.
+
+    Assumes
+    -------
+    User level: the noise is the server's to add; a device can only refuse a server that announces
+    too little. Example level: the device adds it itself.
+
+    Edge cases
+    ----------
+    Rescaled noise (a simulation) is refused unless :attr:`simulation` is set, since a real device
+    would not get what it was promised.
+
+    Parameters
+    ----------
+    min_noise_multiplier
+        Least noise, in units of the clip; 0 lets a server train without any.
+    max_clip
+        Largest L2 bound of an update, and of a record's gradient.
+    max_local_steps, max_batch
+        Most work per round.
+    max_parameters
+        Largest backbone.
+    units
+        Privacy units that are accepted.
+    simulation
+        Accept rescaled noise.
+    """
+
+    min_noise_multiplier: float = 0.3
+    max_clip: float = 10.0
+    max_local_steps: int = 1000
+    max_batch: int = 256
+    max_parameters: int = 20_000_000
+    units: tuple[str, ...] = UNITS
+    simulation: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.min_noise_multiplier >= 0.0:
+            raise ConfigError(f"min_noise_multiplier must be 0 or more, not {self.min_noise_multiplier}")
+        if not self.max_clip > 0.0:
+            raise ConfigError(f"max_clip must be positive, not {self.max_clip}")
+        for name in ("max_local_steps", "max_batch", "max_parameters"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        unknown = set(self.units) - set(UNITS)
+        if unknown or not self.units:
+            raise ConfigError(f"units must be some of {', '.join(UNITS)}, not {list(self.units)}")
+
+    def check(self, request: RoundRequest, *, parameters: int) -> None:
+        """Refuse a request that goes beyond the limits.
+
+        Raises
+        ------
+        PrivacyError
+            Naming the limit; the message holds nothing but public settings.
+        """
+        objections = [
+            (request.unit not in self.units, f"unit {request.unit!r} is not accepted here"),
+            (
+                request.noise_multiplier < self.min_noise_multiplier,
+                f"noise multiplier {request.noise_multiplier:g} is below {self.min_noise_multiplier:g}",
+            ),
+            (request.clip > self.max_clip, f"clip {request.clip:g} is above {self.max_clip:g}"),
+            (request.record_clip > self.max_clip, f"record clip {request.record_clip:g} is above {self.max_clip:g}"),
+            (
+                request.local_steps > self.max_local_steps,
+                f"{request.local_steps} local steps are more than {self.max_local_steps}",
+            ),
+            (request.batch > self.max_batch, f"batch {request.batch} is above {self.max_batch}"),
+            (parameters > self.max_parameters, f"{parameters} parameters are more than {self.max_parameters}"),
+            (request.simulated and not self.simulation, "noise rescaled for a simulation is not accepted here"),
+        ]
+        for objects, why in objections:
+            if objects:
+                raise PrivacyError(f"this device refuses: {why}", hint=f"its owner sets the limits in {FILE}")
+
+
+def load_policy(folder: Path, *, simulated: bool) -> Policy:
+    """Read ``policy.toml`` of a device folder; without one the defaults hold.
+
+    Parameters
+    ----------
+    folder
+        The device folder.
+    simulated
+        The device is itself simulated: without a file, rescaled noise and a run without noise are
+        then accepted (its budget still refuses the latter unless it is infinite).
+    """
+    path = folder / FILE
+    if path.exists():
+        return load_toml(path, Policy)
+    return Policy(simulation=True, min_noise_multiplier=0.0) if simulated else Policy()

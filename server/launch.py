@@ -1,0 +1,116 @@
+"""Runs one federation from the command line: a SuperLink of its own, the run, and its progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.budget import Budget, solve_noise
+from server.bundle import run_config
+from server.config import FederationConfig
+from server.places import resolve_backbone
+from server.state import RoundState, StateStore
+from server.superlink import SuperLink, superlink
+from shared_model.errors import FederationError, InputError
+from shared_model.weights import load_backbone
+
+__all__ = ["Where", "certificates", "launch"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a SuperLink listens, and with which certificates (``None``: unencrypted, loopback only)."""
+
+    host: str
+    port: int
+    certificates: Mapping[str, Path] | None
+
+
+def certificates(host: str, port: int, *, ca: Path | None, cert: Path | None, key: Path | None) -> Where:
+    """Check that the three certificate files belong together and exist.
+
+    Raises
+    ------
+    InputError
+        If only some are given, or one is missing.
+    """
+    given = {name: path for name, path in (("ca", ca), ("cert", cert), ("key", key)) if path is not None}
+    if given and len(given) < 3:
+        raise InputError("--ca, --cert and --key belong together", hint="give all three, or none on 127.0.0.1")
+    for name, path in given.items():
+        if not path.is_file():
+            raise InputError(f"there is no file {path}", hint=f"--{name} must name a PEM file")
+    absolute = {name: path.resolve() for name, path in given.items()}
+    return Where(host, port, absolute or None)
+
+
+def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say: Callable[[str], None]) -> RoundState:
+    """Run all rounds that are left and return the final state.
+
+    What can be refused is refused before any process starts: a changed configuration, missing or
+    damaged weights, a fleet that noise would drown.
+
+    Raises
+    ------
+    FederationError
+        If the run ended early; finished rounds are saved and the message names the cause.
+    """
+    config = FederationConfig.load(config_path)
+    folder = run_dir.resolve()
+    store = StateStore(folder)
+    state = store.load()
+    if state is not None:
+        state.check_config(config)
+        noise, parameters = state.noise_multiplier, len(state.backbone)
+    else:
+        start = load_backbone(resolve_backbone(backbone))
+        noise, parameters = solve_noise(config), sum(p.numel() for p in start.parameters())
+    warning = Budget(config, noise).warning(parameters=parameters)
+    if warning:
+        say(f"note: {warning}")
+    with store.lock():
+        pass
+    path = str(resolve_backbone(backbone).resolve()) if state is None else backbone
+    with superlink(folder / "flower", host=where.host, port=where.port, certificates=where.certificates) as link:
+        say(f"SuperLink on {link.address}; waiting for {max(config.min_nodes, config.simulated_population)} devices")
+        run = link.submit(run_config(config, run_dir=folder, backbone=path))
+        _follow(link, run, store, config=config, say=say)
+    state = store.load()
+    if state is None:
+        raise FederationError("the run left no state", hint=f"see {folder / 'flower' / 'superlink.log'}")
+    return state
+
+
+def _follow(
+    link: SuperLink, run: str, store: StateStore, *, config: FederationConfig, say: Callable[[str], None]
+) -> None:
+    """Say each round as it is saved, until Flower says that the run has ended."""
+    shown = -1
+    next_look = time.monotonic() + 10.0
+    while True:
+        state = store.load()
+        if state is not None:
+            if shown < 0:
+                shown = state.round
+            for report in state.reports[shown:]:
+                say(report.line(rounds=config.rounds))
+            shown = state.round
+        if (state is not None and state.round >= config.rounds) or time.monotonic() >= next_look:
+            status = link.status(run)
+            if status == "finished:completed":
+                return
+            if status.startswith("finished"):
+                raise FederationError(
+                    _cause(link.run_log(run)) or f"the run ended as {status}",
+                    hint="finished rounds are saved; run the same command again to go on",
+                )
+            next_look = time.monotonic() + 10.0
+        time.sleep(1.0)
+
+
+def _cause(log: str) -> str:
+    """Return the last line of a traceback that names an error, without its class."""
+    lines = [line.strip() for line in log.splitlines() if "Error: " in line or "Interrupted: " in line]
+    return lines[-1].split(": ", 1)[1] if lines else ""

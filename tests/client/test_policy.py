@@ -1,0 +1,79 @@
+"""What a device's owner can refuse."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from client.policy import Policy, load_policy
+from shared_model.config import LossConfig, ModelConfig
+from shared_model.errors import ConfigError, PrivacyError
+from shared_model.messages import RoundRequest
+
+REQUEST = RoundRequest(
+    run="a",
+    round=1,
+    rounds=2,
+    model=ModelConfig(),
+    loss=LossConfig(),
+    architecture="b",
+    unit="user",
+    clip=1.0,
+    record_clip=1.0,
+    noise_multiplier=1.0,
+    cohort=10,
+    population=100,
+    delta=1e-5,
+    simulated=False,
+    local_steps=5,
+    batch=4,
+    learning_rate=1e-3,
+    record_rate=0.5,
+    upload="int8",
+    seed=0,
+)
+
+
+def test_an_ordinary_request_is_accepted() -> None:
+    Policy().check(REQUEST, parameters=650_000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"noise_multiplier": 0.1}, "noise multiplier 0.1 is below 0.3"),
+        ({"clip": 11.0}, "clip 11 is above 10"),
+        ({"record_clip": 11.0}, "record clip 11"),
+        ({"local_steps": 5000}, "5000 local steps"),
+        ({"batch": 1000}, "batch 1000"),
+        ({"simulated": True}, "rescaled"),
+    ],
+)
+def test_a_greedy_request_is_refused_by_name(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(PrivacyError, match=message):
+        Policy().check(replace(REQUEST, **changes), parameters=650_000)
+
+
+def test_units_and_size_are_limited() -> None:
+    with pytest.raises(PrivacyError, match="unit 'example'"):
+        Policy(units=("user",)).check(replace(REQUEST, unit="example"), parameters=1)
+    with pytest.raises(PrivacyError, match="parameters"):
+        Policy(max_parameters=10).check(REQUEST, parameters=11)
+
+
+def test_file_beats_defaults_and_simulated_devices_are_lenient(tmp_path: Path) -> None:
+    assert load_policy(tmp_path, simulated=False) == Policy()
+    load_policy(tmp_path, simulated=True).check(replace(REQUEST, simulated=True), parameters=1)
+    (tmp_path / "policy.toml").write_text('min_noise_multiplier = 2.0\nunits = ["user"]\n')
+    policy = load_policy(tmp_path, simulated=True)
+    assert (policy.min_noise_multiplier, policy.units, policy.simulation) == (2.0, ("user",), False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["min_noise_multiplier = -1.0", "max_clip = 0.0", "max_batch = 0", 'units = ["person"]', "units = []", "x = 1"],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "policy.toml").write_text(text)
+    with pytest.raises(ConfigError):
+        load_policy(tmp_path, simulated=False)

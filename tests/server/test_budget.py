@@ -1,0 +1,70 @@
+"""Both epsilons, and that neither hides the other."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from server.budget import Budget, solve_noise
+from server.config import FederationConfig
+from shared_model.errors import PrivacyError
+from shared_model.mechanism import Mechanism
+from shared_model.privacy import epsilon
+
+REAL = FederationConfig(rounds=5, population=10_000, cohort=1_000, noise_multiplier=1.2, clip=0.5)
+
+
+def test_a_real_fleet_adds_the_whole_noise_and_has_one_epsilon() -> None:
+    budget = Budget(REAL, solve_noise(REAL))
+    assert budget.std == pytest.approx(0.6)
+    assert budget.epsilon(5) == budget.run_epsilon(5)
+    assert budget.epsilon(5) == epsilon([(Mechanism(1.2, 0.1, "user"), 5)], delta=REAL.effective_delta)
+    assert budget.epsilon(0) == 0.0
+
+
+def test_a_simulation_reports_both_epsilons_and_says_so(config: FederationConfig) -> None:
+    budget = Budget(config, 1.5)
+    assert budget.std == pytest.approx(1.5 * config.clip * 4 / 10_000)
+    nominal, real = budget.epsilon(2), budget.run_epsilon(2)
+    assert nominal == epsilon([(Mechanism(1.5, 0.1, "user"), 2)], delta=config.effective_delta)
+    # Independent bound for the run itself: mu = sqrt(T) / sigma, epsilon is at least mu^2 / 2.
+    assert real > (2 / (1.5 * 4 / 10_000) ** 2) / 2 > 1e5 * nominal
+    facts = budget.statement(2, parameters=10)
+    assert (facts["epsilon"], facts["run_epsilon"]) == (nominal, real)
+    assert "NOT protected" in facts["says"]
+    assert "nominal fleet of 100000" in facts["says"]
+
+
+def test_noise_is_solved_for_the_target() -> None:
+    config = replace(REAL, noise_multiplier=0.0, target_epsilon=3.0)
+    noise = solve_noise(config)
+    assert 2.9 < Budget(config, noise).epsilon(config.rounds) <= 3.0
+
+
+def test_unprotected_is_infinite_and_json_ready() -> None:
+    config = replace(REAL, noise_multiplier=0.0, unprotected=True)
+    budget = Budget(config, solve_noise(config))
+    assert budget.std == 0.0
+    assert math.isinf(budget.epsilon(1))
+    facts = json.loads(json.dumps(budget.statement(1, parameters=3), allow_nan=False))
+    assert facts["epsilon"] is None
+    assert "No privacy" in facts["says"]
+
+
+def test_example_level_noise_is_the_devices() -> None:
+    config = FederationConfig(unit="example", records=40, batch=8, local_steps=10, rounds=3, noise_multiplier=2.0)
+    budget = Budget(config, 2.0)
+    assert budget.std == 0.0
+    assert budget.epsilon(3) == epsilon([(Mechanism(2.0, 0.2, "example"), 30)], delta=1e-5)
+    assert budget.warning(parameters=10**6) == ""
+    assert "record" in budget.statement(3, parameters=1)["says"]
+
+
+def test_a_small_fleet_is_refused_with_numbers_and_can_be_accepted() -> None:
+    small = replace(REAL, population=50, cohort=20)
+    with pytest.raises(PrivacyError, match="50 devices, 20 a round"):
+        Budget(small, 1.2).warning(parameters=650_000)
+    assert "50 devices" in Budget(replace(small, accept_loud_noise=True), 1.2).warning(parameters=650_000)
+    large = replace(REAL, population=1_000_000, cohort=10_000)
+    assert Budget(large, 1.2).warning(parameters=650_000) == ""
