@@ -226,7 +226,7 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("restyle_share", "fade", "validation_share", "test_share"):
             _require(0.0 <= getattr(self, name) <= 1.0, f"{name} must be between 0 and 1")
-        _require(self.crop_px % 8 == 0 and self.crop_px >= 32, "crop_px must be a multiple of 8, at least 32")
+        _require(self.crop_px % 8 == 0 and self.crop_px >= 48, "crop_px must be a multiple of 8, at least 48")
         _require(self.record_px >= self.crop_px, "record_px must be at least crop_px")
         _require(
             self.visits >= 0 and self.restyles_per_visit >= 0, "visits and restyles_per_visit must not be negative"

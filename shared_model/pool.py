@@ -19,7 +19,7 @@ from shared_model.head import Head
 from shared_model.images import resize_short
 from shared_model.records import Batch, at_least, photo_record, restyle_record
 
-__all__ = ["Pool", "augment", "visit"]
+__all__ = ["Pool", "augment", "halves", "visit"]
 
 _CANVASES = (1.0, 1.0, 0.78)  # paintings are also shown smaller: finer strokes
 _DETAILS = (0.3, 0.5, 0.5, 0.65)
@@ -53,20 +53,20 @@ def visit(painting: Tensor, photos: Sequence[Tensor], config: TrainConfig, rando
         made.append(
             photo_record(sized, style, head, size_px=config.record_px, random_state=random_state, detail=detail)
         )
-    halves = _halves(style)
-    if config.restyles_per_visit and min(halves[0].shape[-2:]) >= config.record_px:
+    parts = halves(style)
+    if config.restyles_per_visit and min(parts[0].shape[-2:]) >= config.record_px:
         if random_state.random() < 0.5:
-            halves = halves[::-1]
-        rest = Head.fit([halves[0]], config=replace(head_config, canvas_px=min(halves[0].shape[-2:])), seed=seed)
+            parts = parts[::-1]
+        rest = Head.fit([parts[0]], config=replace(head_config, canvas_px=min(parts[0].shape[-2:])), seed=seed)
         made += [
-            restyle_record(halves[1], halves[0], rest, size_px=config.record_px, random_state=random_state)
+            restyle_record(parts[1], parts[0], rest, size_px=config.record_px, random_state=random_state)
             for _ in range(config.restyles_per_visit)
         ]
     return made
 
 
 def _varied(config: HeadConfig, random_state: random.Random) -> HeadConfig:
-    """Return the settings of a head as some device may have it: fewer patches, a firmer hand, more or less broken color."""
+    """Return the settings of some device's head: fewer patches, a firmer hand, more or less broken color."""
     atoms = min(config.atoms, random_state.choice((512, 1024, 1024)))
     return replace(
         config,
@@ -76,7 +76,7 @@ def _varied(config: HeadConfig, random_state: random.Random) -> HeadConfig:
     )
 
 
-def _halves(picture: Tensor) -> tuple[Tensor, Tensor]:
+def halves(picture: Tensor) -> tuple[Tensor, Tensor]:
     """Split along the longer side."""
     height, width = picture.shape[-2:]
     if width >= height:

@@ -26,7 +26,9 @@ from shared_model.errors import InputError
 from shared_model.head import Head
 from shared_model.images import resize_short
 
-__all__ = ["Batch", "at_least", "make_records", "photo_record", "restyle_record"]
+__all__ = ["MIN_PX", "Batch", "at_least", "make_records", "photo_record", "restyle_record"]
+
+MIN_PX = 48  # smallest side of a record: below it the coarse bands have too few samples for the losses
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,10 @@ def make_records(
     Raises
     ------
     InputError
-        If there is no photo or no artwork.
+        If there is no photo or no artwork, or records would be too small to learn from.
     """
+    if size_px < MIN_PX or size_px % 4:
+        raise InputError(f"records must be at least {MIN_PX} pixels wide and a multiple of 4, not {size_px}")
     if not photos or not arts:
         raise InputError("training needs at least one photo and one artwork", hint="check both folders")
     config = head_config or HeadConfig()

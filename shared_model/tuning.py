@@ -21,8 +21,8 @@ from shared_model.config import LossConfig, TrainConfig
 from shared_model.errors import InputError
 from shared_model.head import Head
 from shared_model.images import resize_short
-from shared_model.pool import Pool
-from shared_model.records import Batch, photo_record, restyle_record
+from shared_model.pool import Pool, halves
+from shared_model.records import Batch, at_least, photo_record, restyle_record
 from shared_model.samples import sample_photos
 
 __all__ = ["tune"]
@@ -141,17 +141,24 @@ def _practice(
     """Draft practice records until time is up (at least one of each kind), and set four aside as probes."""
     pool = Pool(TrainConfig().pool)
     canvas = head.config.canvas_px
-    sized = [resize_short(style, canvas) for style in styles]
+    sized = [at_least(resize_short(style, canvas), 2 * _RECORD_PX) for style in styles]
+    # A piece must come back from a dictionary that never saw it, or the tuning would learn to copy.
+    target, rest = halves(sized[0])
+    blind = Head.fit(
+        [rest], config=replace(head.config, canvas_px=min(rest.shape[-2:])), seed=random_state.randrange(1 << 16)
+    )
     probes: list[Batch] = []
     for index in range(64):
         style = sized[index % len(sized)]
         photo = resize_short(photos[index % len(photos)], canvas)
-        record = photo_record(photo, style, head, size_px=_RECORD_PX, random_state=random_state)
-        back = restyle_record(style, style, head, size_px=_RECORD_PX, random_state=random_state)
+        records = [
+            photo_record(photo, style, head, size_px=_RECORD_PX, random_state=random_state),
+            restyle_record(target, rest, blind, size_px=_RECORD_PX, random_state=random_state),
+        ]
         if index < 2:
-            probes += [record, back]
+            probes += records
         if index != 1:
-            pool.add([record, back])
+            pool.add(records)
         if index >= 2 and clock() > until:
             break
     return pool, Batch.stack(probes)
