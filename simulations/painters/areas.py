@@ -48,11 +48,11 @@ def watercolor(photo: Array, *, palette: Palette, stroke: float, rng: np.random.
     """Lay transparent washes on white paper: wandering borders, dark rims, granulation (Bousseau 2006)."""
     target = palette.apply(photo)
     height, width = target.shape[:2]
-    target = _wobbled(target, 2.2 * stroke, rng)
-    soft = guided(guided(target, 4 * stroke, epsilon=0.004), 6 * stroke, epsilon=0.003)
-    broad = _flattened(soft, 9, sigma=3.0 * stroke, rng=rng)
-    fine = _flattened(soft, 22, sigma=1.2 * stroke, rng=rng)
-    wash = 0.45 * blur(broad, 1.0) + 0.35 * fine + 0.2 * blur(soft, 6 * stroke)
+    target = _wobbled(target, 1.7 * stroke, rng)
+    soft = guided(guided(target, 3 * stroke, epsilon=0.002), 4 * stroke, epsilon=0.0015)
+    broad = _flattened(soft, 10, sigma=2.2 * stroke, rng=rng)
+    fine = _flattened(soft, 24, sigma=0.8 * stroke, rng=rng)
+    wash = 0.35 * blur(broad, 1.0) + 0.5 * fine + 0.15 * blur(soft, 6 * stroke)
     gray = luminance(wash)[..., None]
     wash = unit(gray + 1.35 * (wash - gray))
     wash = 1 - 0.9 * (1 - wash) ** 1.3  # thin paint: the lights are the paper

@@ -93,8 +93,8 @@ def woodcut(photo: Array, *, palette: Palette, stroke: float, rng: np.random.Gen
     cut = np.where(shadow < 0.08, 0, np.where(shadow > 0.93, 1, cut))
     ink = np.maximum(cut, contours(photo, 1.3))
     ink = smoothstep(blur(ink.astype(np.float32), 0.6), 0.3, 0.7)
-    grain = cloud(height, width, scale=2.5, rng=rng) + 0.7 * cloud(height, width, scale=14, rng=rng)
-    ink = ink * (1 - 0.5 * smoothstep(grain, 1.5, 2.6))  # where the block did not take the ink
+    grain = cloud(height, width, scale=1.6, rng=rng) + 0.6 * cloud(height, width, scale=20, rng=rng)
+    ink = ink * (1 - 0.8 * smoothstep(grain, 2.3, 2.9))  # where the block did not take the ink
     return _on_paper(0.97 * ink, palette, 0.012 * cloud(height, width, scale=3, rng=rng))
 
 
