@@ -140,15 +140,15 @@ class LossConfig:
     """Weights of the training losses (:mod:`shared_model.losses`); 0 switches a term off."""
 
     adversarial: str = "hinge"
-    adversarial_weight: float = 0.5
-    structure: float = 2.0
-    keep: float = 1.0
+    adversarial_weight: float = 0.2
+    structure: float = 3.0
+    keep: float = 6.0
     tone: float = 2.0
-    bands: float = 1.2
-    patches: float = 1.5
-    marks: float = 0.6
+    bands: float = 0.6
+    patches: float = 1.0
+    marks: float = 0.8
     gamut: float = 5.0
-    restore: float = 0.5
+    restore: float = 2.0
     penalty: float = 1.0
 
     def __post_init__(self) -> None:
@@ -200,7 +200,7 @@ class TrainConfig:
 
     steps: int = 8000
     batch: int = 4
-    restyle_share: float = 0.25
+    restyle_share: float = 0.5
     crop_px: int = 128
     record_px: int = 256
     pool: int = 900
@@ -210,7 +210,7 @@ class TrainConfig:
     restyles_per_visit: int = 3
     epoch_steps: int = 250
     learning_rate: float = 8e-4
-    critic_rate: float = 8e-4
+    critic_rate: float = 2e-3
     weight_decay: float = 1e-4
     fade: float = 0.4
     ema: float = 0.998

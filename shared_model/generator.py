@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shared_model.config import ModelConfig
-from shared_model.pyramid import pad_reflect
+from shared_model.pyramid import box, pad_reflect
 
 __all__ = ["MULTIPLE", "Generator", "StyleEncoder", "modulation_size"]
 
@@ -74,7 +74,13 @@ class StyleEncoder(nn.Module):
 
 
 class Generator(nn.Module):
-    """Finish a draft: ``output = draft + mask * (colored - draft) + residual``.
+    """Finish a draft: ``output = draft + mask * (colored - draft) + gain * detail(draft) + light``.
+
+    Per pixel, the network decides three things only: how much of the photo comes back (``mask``),
+    how much the owner's own strokes are strengthened or smoothed (``gain`` on the draft's high-pass),
+    and where light and shade are added (``light``, the same for red, green and blue). It can
+    neither invent colors nor paint strokes that are not the owner's. A free color residual,
+    tried first, learned colored speckle (docs/model.md).
 
     The trunk works at a quarter of the resolution (Shi et al. 2016's pixel unshuffle on the way in)
     and is plain (``cnn``) or residual (``resnet``; He et al. 2016). Each block is modulated by a
@@ -94,9 +100,9 @@ class Generator(nn.Module):
         self.middle = Conv(width + 7 * 4, _FINE)
         self.fine = Conv(_FINE, _LAST)
         self.last = Conv(_LAST + 7, _LAST)
-        self.leave = Conv(_LAST, 4, gain=0.05)
+        self.leave = Conv(_LAST, 3, gain=0.05)
         with torch.no_grad():
-            self.leave.bias[3] = -2.0  # type: ignore[index]  # start close to the draft
+            self.leave.bias[0] = -2.0  # type: ignore[index]  # start close to the draft
 
     def forward(self, colored: Tensor, draft: Tensor, modulation: Tensor, noise: Tensor) -> Tensor:
         """Paint.
@@ -126,7 +132,8 @@ class Generator(nn.Module):
         h = activate(_modulate(self.middle(h), modulation, at))
         h = torch.cat([_double(activate(self.fine(h))), seen], 1)
         h = self.leave(activate(self.last(h)))
-        painted: Tensor = draft + torch.sigmoid(h[:, 3:]) * (colored - draft) + h[:, :3]
+        mask, gain, light = torch.sigmoid(h[:, 0:1]), h[:, 1:2], h[:, 2:3]
+        painted: Tensor = draft + mask * (colored - draft) + gain * (draft - box(draft, 2)) + light
         return painted
 
 
