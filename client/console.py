@@ -12,9 +12,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from shared_model.errors import EaselError
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
 
 __all__ = ["Console", "format_bytes", "format_seconds"]
 
@@ -67,16 +70,17 @@ class Console:
     json: bool = False
     out: TextIO = field(default_factory=lambda: sys.stdout)
     err: TextIO = field(default_factory=lambda: sys.stderr)
+    _bars: list[RichConsole] = field(default_factory=list, init=False, repr=False)
 
     def say(self, text: str) -> None:
         """Print one result line for a person (nothing with ``--json``)."""
         if not self.json:
-            print(text, file=self.out, flush=True)
+            self._print(_clean(text), self.out)
 
     def facts(self, value: object) -> None:
         """Print the JSON document (nothing without ``--json``)."""
         if self.json:
-            print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False), file=self.out, flush=True)
+            print(json.dumps(value, indent=2, sort_keys=True), file=self.out, flush=True)
 
     def table(self, rows: Sequence[Sequence[str]], *, header: Sequence[str]) -> None:
         """Print rows in aligned columns for a person."""
@@ -87,7 +91,7 @@ class Console:
 
     def note(self, text: str) -> None:
         """Print one line beside the results."""
-        print(text, file=self.err, flush=True)
+        self._print(_clean(text), self.err)
 
     def warn(self, text: str, *, hint: str = "") -> None:
         """Print a warning and, where there is one, what to do about it."""
@@ -123,15 +127,31 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        terminal = RichConsole(file=self.err)
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-        with Progress(
-            *columns, TimeRemainingColumn(), TextColumn("{task.fields[text]}"), console=RichConsole(file=self.err)
-        ) as bar:
+        ending = (TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+        with Progress(*columns, *ending, console=terminal, redirect_stdout=False, redirect_stderr=False) as bar:
             task = bar.add_task(label, total=1.0, text="")
-            yield lambda fraction, text: bar.update(task, completed=fraction, text=text)
+            self._bars.append(terminal)
+            try:
+                yield lambda fraction, text: bar.update(task, completed=fraction, text=text)
+            finally:
+                self._bars.pop()
 
     def _line(self, kind: str, text: str, *, color: int) -> None:
-        flat = " ".join(text.split())
+        flat = _clean(" ".join(text.split()))
         colored = self.err.isatty() and "NO_COLOR" not in os.environ
         label = f"\033[1;{color}m{kind}:\033[0m" if colored else f"{kind}:"
-        print(f"{label} {flat}", file=self.err, flush=True)
+        self._print(f"{label} {flat}", self.err)
+
+    def _print(self, text: str, stream: TextIO) -> None:
+        """Print a line; on a terminal that shows a bar, above the bar."""
+        if self._bars and stream.isatty():
+            self._bars[-1].out(text, highlight=False)
+        else:
+            print(text, file=stream, flush=True)
+
+
+def _clean(text: str) -> str:
+    """Replace what could steer a terminal or cannot be encoded: file names may hold anything."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -88,6 +88,20 @@ def test_usage_errors_are_two_lines(easel: Easel, arguments: list[str]) -> None:
     assert code == 2 and not out and is_one_error(err)
 
 
+def test_stylizing_in_a_process_of_its_own_loads_only_what_it_needs(photos: Path, weights_folder: Path) -> None:
+    weights = weights_folder / "backbone.safetensors"
+    code = (
+        f"import pathlib, sys\nimport client.cli\nimport shared_model.weights\n"
+        f"shared_model.weights.default_backbone_path = lambda: pathlib.Path({str(weights)!r})\n"
+        f"code = client.cli.main(['stylize', {str(photos / 'a.png')!r}, '--head', 'tiny'])\n"
+        "heavy = {'flwr', 'matplotlib', 'onnx', 'opacus', 'ray', 'rich', 'scipy', 'sympy', 'torch._dynamo'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (photos / "a-tiny.png").exists()
+
+
 # --- stylize ------------------------------------------------------------------------------------
 
 
@@ -260,6 +274,15 @@ def test_json_tells_what_was_done(easel: Easel, photos: Path) -> None:
     assert [picture["status"] for picture in facts["pictures"]] == ["painted", "failed"]
     assert facts["pictures"][0]["width"] == 56 and facts["settings"]["head"] == "tiny"
     assert "empty" in facts["pictures"][1]["error"]
+
+
+def test_file_names_of_any_bytes(easel: Easel, photos: Path) -> None:
+    strange = Path(os.fsdecode(os.fsencode(photos) + b"/caf\xe9\n.png"))
+    (photos / "a.png").rename(strange)
+    code, out, err = easel("stylize", strange, "--head", "tiny")
+    assert (code, err) == (0, "") and "caf??-tiny.png" in out
+    code, out, _ = easel("stylize", strange, "--head", "tiny", "--json")
+    assert code == 0 and json.loads(out)["pictures"][0]["input"] == str(strange)
 
 
 def test_replay_paints_the_same_picture_and_options_win_over_it(easel: Easel, photos: Path) -> None:
