@@ -119,6 +119,26 @@ class Home:
         """Folder of what this device trains with: its settings, cached records and privacy ledger."""
         return self.folder / "device"
 
+    def prepare(self) -> None:
+        """Make the folders, so that a home that cannot be written to is known before any work.
+
+        Raises
+        ------
+        StorageError
+            If they cannot be made or written to.
+        """
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # one that exists keeps its permissions
+            self.heads_folder.mkdir(exist_ok=True)
+            os.chmod(self.heads_folder, 0o700)
+            reason = "" if os.access(self.heads_folder, os.W_OK | os.X_OK) else "no permission"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if reason:
+            raise StorageError(
+                f"cannot use {self.folder} as home: {reason}", hint="set EASEL_HOME to a folder that you may write to"
+            )
+
     def heads(self) -> list[HeadFile]:
         """Return the owner's heads and the shipped ones that they do not hide, each sorted by name.
 
@@ -189,7 +209,7 @@ class Home:
         """
         path = self.check_free(name, overwrite=overwrite)
         data = head.to_bytes()
-        self._make_folders()
+        self.prepare()
         write_atomic(path, data, mode=0o600)
         return HeadFile(name=path.stem, path=path, shipped=False, size_bytes=len(data))
 
@@ -241,17 +261,6 @@ class Home:
                 f"cannot read {self.heads_folder}: {error.strerror}", hint="check its permissions"
             ) from error
         return {path.stem: path for path in paths if path.suffix == SUFFIX and _is_name(path.stem)}
-
-    def _make_folders(self) -> None:
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # one that exists keeps its permissions
-            self.heads_folder.mkdir(exist_ok=True)
-            os.chmod(self.heads_folder, 0o700)
-        except OSError as error:
-            raise StorageError(
-                f"cannot use {self.folder} as home: {error.strerror}",
-                hint="set EASEL_HOME to a folder that you may write to",
-            ) from error
 
 
 def home_folder(*, environ: Mapping[str, str] | None = None) -> Path:

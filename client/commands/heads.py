@@ -72,6 +72,8 @@ class _Facts:
         """One word or a few for the table."""
         if self.damage is not None:
             return "damaged"
+        if self.matches is None:
+            return "not checked"
         return "ready" if self.matches else "for another backbone"
 
 
@@ -81,17 +83,23 @@ def _facts(file: HeadFile, backbone: str) -> _Facts:
         head = file.load()
     except EaselError as error:
         return _Facts(*known, damage=error.message)
-    return _Facts(*known, head.images, head.created, head.backbone, matches=head.backbone == backbone)
+    matches = head.backbone == backbone if backbone else None
+    return _Facts(*known, head.images, head.created, head.backbone, matches=matches)
 
 
-def _backbone_id() -> str:
+def _backbone_id(console: Console) -> str:
+    """Return the backbone that heads must match, or an empty text if it cannot be read."""
     from shared_model.weights import backbone_id, default_backbone
 
-    return backbone_id(default_backbone())
+    try:
+        return backbone_id(default_backbone())
+    except EaselError as error:
+        console.warn(error.message, hint=error.hint)
+        return ""
 
 
 def _list(home: Home, console: Console) -> int:
-    backbone = _backbone_id()
+    backbone = _backbone_id(console)
     found = [_facts(file, backbone) for file in home.heads()]
     console.facts({"heads": [_as_json(facts) for facts in found], "folder": str(home.heads_folder)})
     if not found:
@@ -114,10 +122,10 @@ def _list(home: Home, console: Console) -> int:
 
 def _show(home: Home, name: str, console: Console) -> int:
     file = home.find(name)
-    facts = _facts(file, _backbone_id())
+    facts = _facts(file, _backbone_id(console))
     console.facts(_as_json(facts))
     if facts.damage is not None and not console.json:
-        file.load()
+        file.load()  # tells what is wrong
     console.say(f"name      {facts.name} ({'shipped with easel' if facts.shipped else 'yours'})")
     console.say(f"state     {facts.state}")
     console.say(f"pictures  {facts.images}")
@@ -130,7 +138,10 @@ def _show(home: Home, name: str, console: Console) -> int:
             hint="do not give it to anybody who may not see those pictures",
         )
     if facts.matches is False:
-        console.warn("this head was made for another backbone", hint=f"make it again: easel personalize {facts.name}")
+        console.warn(
+            "this head was made for another backbone",
+            hint=f"make it again: easel personalize {facts.name} PICTURE ... --overwrite",
+        )
     return 0 if facts.damage is None else 5
 
 

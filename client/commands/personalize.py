@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     home = Home.default()
     check_budget(arguments.budget)
     home.check_free(arguments.name, overwrite=arguments.overwrite)
+    home.prepare()
     styles = _load(arguments.pictures, limit=MAX_STYLES, console=console)
     photos = _load([arguments.photos], limit=MAX_PHOTOS, console=console) if arguments.photos else None
     patience = Patience()

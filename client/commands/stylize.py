@@ -37,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     style = parser.add_mutually_exclusive_group()
     style.add_argument("--head", metavar="NAME", help="the head to paint with (see: easel heads list)")
-    style.add_argument("--style", nargs="+", metavar="IMAGE", help="paint in the style of these pictures instead")
+    style.add_argument(
+        "--style",
+        nargs="+",
+        metavar="IMAGE",
+        help="paint in the style of these pictures instead; put it after the photos",
+    )
     parser.add_argument("--strength", type=float, metavar="0..1", help="how far to go from the photo (default 1)")
     parser.add_argument(
         "--keep-color", action=argparse.BooleanOptionalAction, help="keep the photo's own colors (default: no)"

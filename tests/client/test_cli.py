@@ -65,7 +65,7 @@ def test_help_in_a_process_of_its_own_loads_neither_torch_nor_rich() -> None:
     assert "130" in done.stdout and "example" in done.stdout
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"train"}))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_help_with_an_example_and_exit_codes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     out = capsys.readouterr().out
@@ -362,6 +362,14 @@ def test_heads_list_marks_damage_and_foreign_backbones(easel: Easel, tiny_head: 
     by_name = {head["name"]: head for head in json.loads(out)["heads"]}
     assert by_name["mine"]["backbone_matches"] is True and by_name["old"]["backbone_matches"] is False
     assert "cannot be used" in by_name["broken"]["damage"]
+
+
+def test_heads_are_listed_without_a_backbone(easel: Easel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = Home.default().shipped
+    monkeypatch.setattr("shared_model.weights.default_backbone_path", lambda: tmp_path / "gone.safetensors")
+    monkeypatch.setattr("shared_model.weights.default_heads", lambda: shipped)
+    code, out, err = easel("heads", "list")
+    assert code == 0 and "not checked" in out and "gone.safetensors" in err
 
 
 def test_heads_show_warns_about_the_pieces_inside(easel: Easel, tiny_head: Head) -> None:
