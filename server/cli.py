@@ -6,6 +6,7 @@ Modules that need torch or Flower are imported by the command that uses them, so
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +100,7 @@ def _run(arguments: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True)
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's stop is a Ctrl-C
     launch(arguments.config, run_dir=arguments.run_dir, backbone=arguments.backbone, where=where, say=say)
     print(show(arguments.run_dir, as_json=arguments.json))
     return 0

@@ -54,8 +54,17 @@ class SuperLink:
     address: str
     folder: Path
 
-    def submit(self, values: Mapping[str, Any], *, federation_config: str = "") -> str:
+    def submit(self, values: Mapping[str, Any], *, app: Path | None = None, federation_config: str = "") -> str:
         """Start a run with this run-config and return its id.
+
+        Parameters
+        ----------
+        values
+            The flat run-config.
+        app
+            Folder of the Flower app; the bundle of this installation by default.
+        federation_config
+            Flower's settings of a simulation, ``key=value`` pairs.
 
         Raises
         ------
@@ -65,7 +74,16 @@ class SuperLink:
         path = self.folder / "run-config.toml"
         path.write_text(run_config_toml(dict(values)) + "\n")
         extra = ["--federation-config", federation_config] if federation_config else []
-        command = ["run", str(self.folder / "app"), "easel", "--run-config", str(path), "--format", "json", *extra]
+        command = [
+            "run",
+            str(app or self.folder / "app"),
+            "easel",
+            "--run-config",
+            str(path),
+            "--format",
+            "json",
+            *extra,
+        ]
         answer = self._flwr(command)
         if not answer.get("success"):
             raise FederationError(f"Flower refused the run: {answer.get('error-message', answer)}")

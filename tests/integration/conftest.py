@@ -1,0 +1,67 @@
+"""Small devices with real pictures, and a small backbone, for federations that really train."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.data import DeviceConfig, write_device
+from server.config import FederationConfig
+from shared_model.backbone import Backbone
+from shared_model.config import ModelConfig
+from shared_model.images import save_picture
+from shared_model.weights import save_backbone
+
+TINY = ModelConfig(width=8, blocks=1, code_dim=8, encoder_width=4, critic_width=4)
+
+
+@pytest.fixture
+def config() -> FederationConfig:
+    """Three simulated devices that stand for a hundred thousand."""
+    return FederationConfig(
+        rounds=2,
+        population=100_000,
+        cohort=10_000,
+        noise_multiplier=1.5,
+        simulated_population=3,
+        simulated_cohort=3,
+        rescale_noise=True,
+        clip=0.5,
+        local_steps=1,
+        batch=2,
+        min_nodes=3,
+        wait_s=90.0,
+        deadline_s=120.0,
+        quorum=1.0,
+    )
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return save_backbone(tmp_path / "start.safetensors", Backbone(TINY))
+
+
+@pytest.fixture
+def make_devices(tmp_path: Path) -> Callable[[int], list[Path]]:
+    """Return a factory of device folders, each with two photos and two paintings of its own."""
+
+    def make(count: int) -> list[Path]:
+        folders = []
+        for index in range(count):
+            folder = tmp_path / "devices" / str(index)
+            draw = np.random.default_rng(index)
+            for kind in ("photos", "art"):
+                for number in range(2):
+                    coarse = draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+                    save_picture(folder / kind / f"{number}.png", np.kron(coarse, np.ones((10, 10, 1), np.uint8)))
+            write_device(
+                folder,
+                DeviceConfig(
+                    photos=Path("photos"), art=Path("art"), max_epsilon=3.0, records=4, size_px=64, seed=index
+                ),
+            )
+            folders.append(folder)
+        return folders
+
+    return make
