@@ -1,0 +1,66 @@
+"""Make the heads that easel ships: its own painters' manners, learned from pictures they painted.
+
+``python -m simulations.shipped_heads`` writes one head per manner beside the shipped backbone. The
+pictures are scikit-image's photographs, painted by :mod:`simulations.painters`; nobody's private
+picture is in them. Run it again whenever the shipped backbone changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from shared_model.backbone import Backbone
+from shared_model.files import write_atomic
+from shared_model.head import Head
+from shared_model.images import resize_short, to_tensor, to_uint8
+from shared_model.tuning import tune
+from shared_model.weights import default_backbone, default_backbone_path
+from simulations.painters import Style
+from simulations.pictures import default_photos
+
+__all__ = ["MANNERS", "main", "make_head", "paintings"]
+
+MANNERS = {
+    "cartoon": Style("cartoon", palette="natural", stroke=1.2, seed=1),
+    "impressionist": Style("impressionist", palette="natural", stroke=1.7, seed=2),
+    "oil": Style("oil", palette="natural", stroke=1.8, seed=3),
+    "sketch": Style("sketch", palette="natural", stroke=1.4, seed=4),
+    "watercolor": Style("watercolor", palette="natural", stroke=1.4, seed=5),
+    "woodcut": Style("woodcut", palette="earth", stroke=1.4, seed=6),
+}
+_MODELS = ("astronaut", "chelsea", "coffee", "rocket")
+_CANVAS_PX = 512
+
+
+def paintings(style: Style) -> list[Tensor]:
+    """Paint the four models in one manner: ``(1, 3, H, W) float in [0, 1]`` each, short side 512 px."""
+    photos = default_photos()
+    painted = []
+    for name in _MODELS:
+        photo = to_uint8(resize_short(to_tensor(photos[name]), _CANVAS_PX))
+        painted.append(to_tensor(style.paint(photo)))
+    return painted
+
+
+def make_head(name: str, backbone: Backbone, *, budget_s: float) -> Head:
+    """Fit and tune the head of one manner."""
+    styles = paintings(MANNERS[name])
+    head = Head.fit(styles, backbone=backbone, name=name)
+    return tune(head, styles, backbone=backbone, budget_s=budget_s) if budget_s > 0 else head
+
+
+def main(*, budget_s: float = 30.0, say: Callable[[str], None] = print) -> None:
+    """Write all heads beside the shipped backbone."""
+    backbone = default_backbone()
+    folder: Path = default_backbone_path().parent / "heads"
+    for name in MANNERS:
+        data = make_head(name, backbone, budget_s=budget_s).to_bytes()
+        write_atomic(folder / f"{name}.head", data)
+        say(f"{name}: {len(data) / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
