@@ -109,16 +109,16 @@ class InProcessGrid(Grid):
     def _answer(self, message: Message) -> Message:
         """Run one device; an exception becomes an error reply that names its first cause.
 
-        Errors that a ClientApp raises are kept, with their first cause, in :attr:`failures`.
+        Every error, raised or replied, is kept in :attr:`failures`.
         """
         node = message.metadata.dst_node_id
         try:
             reply = self._app(message, self._contexts[node])
         except Exception as error:
             cause = _first_cause(error)
-            reason = f"{type(cause).__name__}: {cause}"
-            self.failures.append(f"node {node}: {reason}")
-            reply = Message(Error(code=_CLIENT_FAILED, reason=reason), reply_to=message)
+            reply = Message(Error(code=_CLIENT_FAILED, reason=f"{type(cause).__name__}: {cause}"), reply_to=message)
+        if reply.has_error():
+            self.failures.append(f"node {node}: {reply.error.reason}")
         _name(reply)
         return reply
 

@@ -9,7 +9,7 @@ import pytest
 from client.data import DeviceConfig, write_device
 from server.config import FederationConfig
 from shared_model.backbone import Backbone
-from shared_model.config import ModelConfig
+from shared_model.config import HeadConfig, ModelConfig
 from shared_model.images import save_picture
 from shared_model.weights import save_backbone
 
@@ -58,7 +58,13 @@ def make_devices(tmp_path: Path) -> Callable[[int], list[Path]]:
             write_device(
                 folder,
                 DeviceConfig(
-                    photos=Path("photos"), art=Path("art"), max_epsilon=3.0, records=4, size_px=64, seed=index
+                    photos=Path("photos"),
+                    art=Path("art"),
+                    max_epsilon=3.0,
+                    records=4,
+                    size_px=64,
+                    seed=index,
+                    head=HeadConfig(canvas_px=64, atoms=64, candidates=200),
                 ),
             )
             folders.append(folder)
