@@ -7,6 +7,7 @@ noted, and the federation goes on from its own saved state, with the privacy spe
 from __future__ import annotations
 
 import datetime
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,8 @@ def run_demo(
 
 
 def _run(run: RunFolder, config: DemoConfig, *, console: Console, clock: Clock, now: Callable[[], str]) -> Facts:
-    from simulations.phases import PHASES, Workshop
+    from simulations.phases import PHASES
+    from simulations.workshop import Workshop
 
     workshop = Workshop(run.path, config, console, clock)
     if run.values["phases"]:
@@ -96,7 +98,7 @@ def summary(run: RunFolder) -> Facts:
         "rounds": int(rounds[-1]["round"]),
         "epsilon": rounds[-1]["epsilon"],
         "loss": [row["loss"] for row in rounds],
-        "quality": [row["quality"] for row in rounds],
+        "quality": [row["quality"] if math.isfinite(row["quality"]) else None for row in rounds],
         "paintings": [shot["after"] for shot in run.facts("paintings")["paintings"]],
         "seconds": {name: run.facts(name)["seconds"] for name in run.values["phases"]},
     }

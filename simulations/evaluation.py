@@ -6,6 +6,7 @@ belong to nobody in the population.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class Measured:
         Mean generator loss over the held-out records, without the adversarial term, which
         compares a backbone with its own critic and says nothing across rounds.
     quality, content, style
-        Means over the held-out pairs, 0 to 1 (:mod:`shared_model.metrics`); pairs whose photo
+        Means over the held-out pairs (NaN if there is none), 0 to 1 (:mod:`shared_model.metrics`); pairs whose photo
         cannot be told from the painting by texture are left out, unless all are so.
     """
 
@@ -83,6 +84,7 @@ class Judge:
         photos: Sequence[Tensor],
         arts: Sequence[Tensor],
         *,
+        pairs: int,
         records: int,
         record_px: int,
         paint_px: int,
@@ -94,6 +96,8 @@ class Judge:
         ----------
         photos, arts
             ``(1, 3, H, W) float in [0, 1]`` each.
+        pairs
+            How many pairs at most.
         records, record_px
             How many records, and their side in pixels.
         paint_px
@@ -107,13 +111,13 @@ class Judge:
             If there is no photo or no artwork.
         """
         made = make_records(photos, arts, count=records, size_px=record_px, seed=seed)
-        ready = [(art, Painting.of(to_uint8(art)), Head.fit([art], seed=seed)) for art in arts]
-        pairs = tuple(
+        ready = [(art, Painting.of(to_uint8(art)), Head.fit([art], seed=seed)) for art in arts[:pairs]]
+        chosen = tuple(
             Pair(photos[index % len(photos)], *ready[index % len(ready)])
-            for index in range(max(len(photos), len(arts)))
+            for index in range(min(pairs, max(len(photos), len(arts))))
         )
         draws = draw(torch.Generator().manual_seed(seed), size_px=record_px)
-        return Judge(pairs, made, draws, Options(size_px=paint_px, seed=seed))
+        return Judge(chosen, made, draws, Options(size_px=paint_px, seed=seed))
 
     def measure(self, backbone: Backbone) -> Measured:
         """Return loss and quality of a backbone."""
@@ -121,7 +125,7 @@ class Judge:
         kept = [row for row in rows if row["identifiability"] >= IDENTIFIABLE] or rows
 
         def mean(key: str) -> float:
-            return sum(row[key] for row in kept) / len(kept)
+            return sum(row[key] for row in kept) / len(kept) if kept else math.nan
 
         return Measured(self._loss(backbone), mean("headline"), mean("content"), mean("style"))
 

@@ -12,6 +12,7 @@ import base64
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,8 @@ def _charts(rounds: Sequence[Mapping[str, float]], privacy: Mapping[str, Any]) -
 
     add("Loss on held-out records", report_text.LOSS, [column("loss", "loss")])
     parts = [column("overall", "quality"), column("content", "content"), column("style", "style")]
-    add("Picture quality, 0 to 1", report_text.QUALITY, parts)
+    if any(math.isfinite(row["quality"]) for row in rounds):
+        add("Picture quality, 0 to 1", report_text.QUALITY, parts)
     if privacy:
         target = privacy["nominal"]["target_epsilon"]
         limit = ("budget", float(target)) if target else None
@@ -220,8 +222,8 @@ def _round_row(row: Mapping[str, float]) -> Facts:
     started = row["round"] == 0
     return {
         "name": "start" if started else f"{row['round']:.0f}",
-        "loss": f"{row['loss']:.3f}",
-        "quality": f"{row['quality']:.3f}",
+        "loss": report_text.figure(row["loss"]),
+        "quality": report_text.figure(row["quality"]),
         "epsilon": "0" if started else f"{row['epsilon']:.2f}",
         "answers": "" if started else f"{row['accepted']:.0f} of {row['asked']:.0f}",
         "time": format_seconds(row["seconds"]),

@@ -14,6 +14,7 @@ __all__ = [
     "LOSS",
     "QUALITY",
     "commands",
+    "figure",
     "footer",
     "gallery",
     "head",
@@ -31,8 +32,8 @@ Facts = dict[str, Any]
 Row = Mapping[str, float]
 
 LOSS = (
-    "Lower is better. Measured by the simulation on pictures that no device owns; no device ever reports a loss, "
-    "because a loss says something about its pictures."
+    "Lower is better. Measured by the simulation on held-out photos that no device owns; no device ever reports "
+    "a loss, because a loss says something about its pictures."
 )
 QUALITY = (
     "Higher is better. Content asks whether the photo is still there, style whether strokes and colors "
@@ -155,6 +156,11 @@ def gallery(run: RunFolder) -> str:
     )
 
 
+def figure(value: float) -> str:
+    """Return a measured figure with three decimals, or say that there is none."""
+    return f"{value:.3f}" if math.isfinite(value) else "not measured"
+
+
 def score(shot: Mapping[str, Any]) -> str:
     """Return the quality of one painting before and after, or nothing where it was not measured."""
     before, after = shot.get("quality_before"), shot.get("quality_after")
@@ -166,17 +172,15 @@ def rounds(run: RunFolder, table: Sequence[Row]) -> str:
     if len(table) < 2:
         return ""
     first, last = table[0], table[-1]
-    loss = "fell" if last["loss"] < first["loss"] else "rose"
-    change = last["quality"] - first["quality"]
-    quality = (
-        "stayed where it was" if abs(change) < 0.005 else f"{'rose' if change > 0 else 'fell'} by {abs(change):.3f}"
-    )
-    pairs = int(_facts(run, "start").get("pairs", 0))
+    told = f"the held-out loss {'fell' if last['loss'] < first['loss'] else 'rose'} from {first['loss']:.3f} to "
+    told += f"{last['loss']:.3f}"
+    if math.isfinite(change := last["quality"] - first["quality"]):
+        went = f"{'rose' if change > 0 else 'fell'} by {abs(change):.3f}" if abs(change) >= 0.005 else "hardly moved"
+        pairs = _count(int(_facts(run, "start").get("pairs", 0)), "held-out pair")
+        told += f" and the picture quality {went}, measured on {pairs} of photo and artwork"
     return (
-        f"In every round the server sends the backbone to the devices, each trains it on its own pictures, clips and "
-        f"packs the change, and the server adds noise to the sum. Over {_count(len(table) - 1, 'round')} the "
-        f"held-out loss {loss} from {first['loss']:.3f} to {last['loss']:.3f} and the picture quality {quality}, "
-        f"measured on {_count(pairs, 'held-out pair')} of photo and artwork."
+        "In every round the server sends the backbone to the devices, each trains it on its own pictures, clips and "
+        f"packs the change, and the server adds noise to the sum. Over {_count(len(table) - 1, 'round')} {told}."
     )
 
 
@@ -279,6 +283,8 @@ def limits(run: RunFolder, table: Sequence[Row]) -> list[str]:
     ]
     if run.facts("people")["source"] == "built-in":
         texts.insert(3, "The artworks are made by programs from a handful of photos; real paintings vary far more.")
+    if run.facts("people").get("judged_owned"):
+        texts.insert(3, "There were too few artworks to hold some out: loss and quality use artworks that people own.")
     return texts
 
 

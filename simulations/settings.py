@@ -39,8 +39,13 @@ class DemoConfig:
         Held-out photos painted for each of them.
     judged_records
         Held-out records on which the loss is measured after every round.
+    judged_pairs
+        At most so many held-out pairs of photo and artwork, on which picture quality is measured
+        after every round; 0 measures no quality at all.
     seed
         Seed of people, pictures and public draws; never of privacy noise.
+    backbone
+        Weights file to start from; empty for the one that easel ships.
     photos, art
         Folders with one's own pictures; empty for the built-in ones. Give both or none.
     federation
@@ -54,12 +59,14 @@ class DemoConfig:
     records: int = 12
     record_px: int = 128
     max_epsilon: float = 4.0
-    heads: int = 3
+    heads: int = 4
     tune_s: float = 8.0
     paint_px: int = 512
-    paintings: int = 3
+    paintings: int = 2
     judged_records: int = 12
+    judged_pairs: int = 4
     seed: int = 0
+    backbone: str = ""
     photos: str = ""
     art: str = ""
     federation: FederationConfig = field(default_factory=FederationConfig)
@@ -71,13 +78,14 @@ class DemoConfig:
             "art_each": (1, 50),
             "pictures_px": (64, 2048),
             "records": (1, 1000),
-            "record_px": (32, 512),
-            "max_epsilon": (0, 1e6),
+            "record_px": (48, 512),
+            "max_epsilon": (1e-3, 1e6),
             "heads": (1, self.devices),
             "tune_s": (0, 3600),
             "paint_px": (64, 4096),
             "paintings": (1, 20),
             "judged_records": (1, 500),
+            "judged_pairs": (0, 100),
             "seed": (0, 2**31 - 1),
         }
         for name, (low, high) in bounds.items():
