@@ -105,12 +105,14 @@ class Run:
         Raises
         ------
         InputError
-            If the folder holds something already.
+            If the folder holds something already, or there are no photos or paintings.
         """
         if folder.exists() and any(folder.iterdir()):
             raise InputError(
                 f"{folder} is not empty", hint=f"continue it with --resume {folder}, or name another folder with -o"
             )
+        for pictures in (photos, art):  # before anything is written
+            find_pictures([pictures])
         run = Run(folder, config, str(Path(photos).resolve()), str(Path(art).resolve()))
         facts = {"photos": run.photos, "art": run.art, "config": to_dict(config)}
         write_atomic(folder / "config.json", json.dumps(facts, indent=2).encode())

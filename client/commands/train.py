@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     from shared_model.weights import load_backbone
 
     console = Console(json=arguments.json)
-    job = _run_of(arguments)
     start = load_backbone(arguments.start) if arguments.start else None
+    job = _run_of(arguments)
     console.note(f"run folder: {job.folder} (curves: tensorboard --logdir {job.folder})")
     with SummaryWriter(str(job.folder / "tensorboard")) as writer, console.progress("training") as advance:
 
