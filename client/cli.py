@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NoReturn, TextIO, cast
 
 from client.console import Console
+from client.startup import import_torch
 from shared_model.errors import EaselError
 
 __all__ = ["COMMANDS", "EXIT_CODES", "Command", "main"]
@@ -35,12 +36,18 @@ class Command:
         What it does, for its own help.
     example
         How it is used.
+    torch
+        Needs torch from the start.
+    polite
+        Its threads sleep while they wait, see :func:`client.startup.import_torch`.
     """
 
     module: str
     summary: str
     description: str
     example: str
+    torch: bool = True
+    polite: bool = True
 
 
 COMMANDS: dict[str, Command] = {
@@ -70,18 +77,21 @@ COMMANDS: dict[str, Command] = {
         "train a backbone from photos and paintings",
         "Train the shared backbone in one place, without labels and without any pretrained network.",
         "easel train --photos photos/ --art paintings/",
+        polite=False,
     ),
     "privacy": Command(
         "client.commands.privacy",
         "say what this device has given away so far",
         "Read the privacy ledger of this device: what was sent, and how much of the budget is left.",
         "easel privacy",
+        torch=False,
     ),
     "doctor": Command(
         "client.commands.doctor",
         "check this installation and say how to fix it",
         "Look at Python, torch, memory, the backbone, the heads and the home folder.",
         "easel doctor",
+        torch=False,
     ),
 }
 
@@ -128,7 +138,10 @@ def _run(arguments: list[str]) -> int:
     if not wanted:
         parser.print_help()
         return 0
-    run = cast("Callable[[argparse.Namespace], int]", importlib.import_module(COMMANDS[wanted].module).run)
+    command = COMMANDS[wanted]
+    if command.torch:
+        import_torch(polite=command.polite)
+    run = cast("Callable[[argparse.Namespace], int]", importlib.import_module(command.module).run)
     return run(parsed)
 
 

@@ -61,14 +61,14 @@ def worst(checks: Sequence[Check]) -> str:
 
 
 def examine(*, environ: Mapping[str, str] | None = None) -> list[Check]:
-    """Run every check; a check that breaks is a finding too.
+    """Run every check; one that breaks, for want of torch for example, is a finding too.
 
     Parameters
     ----------
     environ
         Environment variables; default: this process's.
     """
-    from client.store import home_folder
+    from client.paths import home_folder
 
     home = home_folder(environ=environ)
     steps: tuple[tuple[str, Callable[[], list[Check]]], ...] = (
@@ -89,7 +89,9 @@ def examine(*, environ: Mapping[str, str] | None = None) -> list[Check]:
         except EaselError as error:
             checks.append(Check(topic, "fail", error.message, error.hint))
         except ImportError as error:
-            checks.append(Check(topic, "fail", f"cannot import {error.name}: {error}", "install easel again"))
+            checks.append(
+                Check(topic, "fail", f"cannot import {error.name}: {error}", "pip install --force-reinstall easel")
+            )
     return checks
 
 

@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.paths import home_folder
 from shared_model.errors import CompatibilityError, EaselError, InputError, MissingError, StorageError
 from shared_model.files import read_bytes, write_atomic
 from shared_model.head import Head
 
-__all__ = ["MAX_HEAD_BYTES", "HeadFile", "Home", "check_name", "home_folder"]
+__all__ = ["MAX_HEAD_BYTES", "HeadFile", "Home", "check_name"]
 
 MAX_HEAD_BYTES = 64 << 20
 SUFFIX = ".head"
@@ -261,16 +262,6 @@ class Home:
                 f"cannot read {self.heads_folder}: {error.strerror}", hint="check its permissions"
             ) from error
         return {path.stem: path for path in paths if path.suffix == SUFFIX and _is_name(path.stem)}
-
-
-def home_folder(*, environ: Mapping[str, str] | None = None) -> Path:
-    """Return ``$EASEL_HOME`` or the platform's user data folder, without making it."""
-    given = (os.environ if environ is None else environ).get("EASEL_HOME", "")
-    if given:
-        return Path(given).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("easel", appauthor=False))
 
 
 def _is_name(text: str) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.console import Console, format_bytes, format_seconds
-from client.threads import wait_politely
 from shared_model.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fit, tune, store; returns the exit code."""
-    wait_politely()
     from client.personalize import MAX_PHOTOS, MAX_STYLES, Patience, check_budget, personalize, stop_on_interrupt
     from client.store import Home
     from shared_model.weights import default_backbone

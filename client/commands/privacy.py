@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _ledger_path(folder: str | None) -> Path:
     if folder is None:
-        from client.store import home_folder
+        from client.paths import home_folder
 
         return home_folder() / "device" / LEDGER
     path = Path(folder).expanduser()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.console import Console
-from client.threads import wait_politely
 from shared_model.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Paint; returns 0, or the exit code of the first picture that failed."""
-    wait_politely()
     from client.batch import Painter
     from client.engine import Engine
     from client.recipe import Recipe

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 
 import pytest
 
 from client.console import Console, format_bytes, format_seconds
-from client.threads import wait_politely
 from shared_model.errors import InputError
 
 
@@ -90,16 +88,3 @@ def test_anything_but_yes_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
         assert Console(err=io.StringIO()).ask("sure?") is expected
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
     assert Console(err=io.StringIO()).ask("sure?") is False
-
-
-def test_threads_sleep_unless_the_user_chose_or_torch_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.setitem(sys.modules, "torch", sys.modules[__name__])
-    wait_politely()
-    assert "OMP_WAIT_POLICY" not in os.environ
-    monkeypatch.delitem(sys.modules, "torch")
-    wait_politely()
-    assert os.environ["OMP_WAIT_POLICY"] == "passive"
-    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    wait_politely()
-    assert os.environ["OMP_WAIT_POLICY"] == "active"

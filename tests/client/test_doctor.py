@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from client import doctor
 from client.doctor import Check, check_extras, check_home, examine, worst
 from client.store import Home
 from shared_model.head import Head
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def states(checks: list[Check], topic: str) -> set[str]:
@@ -33,6 +36,14 @@ def test_damaged_backbone_fails_and_the_rest_is_still_looked_at(
     assert worst(checks) == "fail"
     assert states(checks, "backbone") == {"fail"}
     assert states(checks, "python") == {"ok"}
+
+
+def test_an_installation_without_torch_is_diagnosed(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libtorch.so is missing', name='torch')")
+    code = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nfrom client.cli import main\nsys.exit(main(['doctor']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr == ""
+    assert "libtorch.so is missing" in done.stdout and "ok    python" in done.stdout
 
 
 def test_damaged_and_foreign_heads_are_named(easel_home: Path, tiny_head: Head) -> None:

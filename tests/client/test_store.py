@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.store import Home, check_name, home_folder
+from client.paths import home_folder
+from client.store import Home, check_name
 from shared_model.errors import InputError, MissingError, StorageError
 from shared_model.head import Head
 
