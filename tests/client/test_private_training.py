@@ -44,7 +44,7 @@ def backbone() -> Backbone:
 
 def summing_step(backbone: Backbone, **changes: object) -> JointStep:
     """Make a step whose parameters move by exactly minus the released sum: SGD with step size 1."""
-    settings = LocalSettings(**{"batch": 1, "bound": 0.5, **changes})  # type: ignore[arg-type]
+    settings = LocalSettings(**{"batch": 1, "bound": 0.5, "balance": 0.25, **changes})  # type: ignore[arg-type]
     return JointStep(backbone, torch.optim.SGD(backbone.parameters(), lr=1.0), settings=settings)
 
 
