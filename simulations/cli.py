@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     console = Console(json=parsed.json)
     try:
-        return _demo(parsed, console) if parsed.command == "demo" else _report(parsed, console)
+        return {"demo": _demo, "report": _report, "bench": _bench}[parsed.command](parsed, console)
     except EaselError as error:
         console.error(error)
         return error.exit_code
@@ -78,6 +78,26 @@ def _report(parsed: argparse.Namespace, console: Console) -> int:
     path = write_report(parsed.run)
     console.say(f"wrote {path}")
     console.facts({"report": str(path)})
+    return 0
+
+
+def _bench(parsed: argparse.Namespace, console: Console) -> int:
+    import torch
+
+    from shared_model.errors import InputError
+    from shared_model.weights import default_backbone
+    from simulations.benchmark import bench_stylize, bench_training
+
+    if min(parsed.sizes) < 64 or max(parsed.sizes) > 4096:
+        raise InputError("sizes must be between 64 and 4096 pixels")
+    torch.set_num_threads(1)
+    rows = [*bench_stylize(default_backbone(), sizes=parsed.sizes), bench_training()]
+    peers = [*(["Johnson 2016"] * len(parsed.sizes)), "plain step"]
+    console.table(
+        [(r.what, f"{r.ours:.3f}", f"{r.theirs:.3f}", f"{r.ratio:.2f}", p) for r, p in zip(rows, peers, strict=True)],
+        header=("CPU seconds, 1 thread", "easel", "peer", "ratio", "which"),
+    )
+    console.facts([{"what": r.what, "ours": r.ours, "theirs": r.theirs, "ratio": r.ratio} for r in rows])
     return 0
 
 
@@ -114,7 +134,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     report.add_argument("run", metavar="RUN", help="folder of the run")
-    for command in (demo, report):
+    bench = commands.add_parser(
+        "bench",
+        help="measure speed on this machine, side by side with a peer",
+        description="Time stylising against the network of Johnson et al. 2016, and private against plain training.",
+        epilog="example:\n  easel-sim bench --sizes 512 1024\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    bench.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], metavar="PX", help="sides of the photo")
+    for command in (demo, report, bench):
         command.add_argument("--json", action="store_true", help="print the facts as one JSON document")
     return parser
 
