@@ -270,7 +270,10 @@ class Head:
                 Dictionary(*(tensors[f"levels.{i}.{part}"] for part in ("patches", "center", "basis", "price")))
                 for i in range(config.levels)
             )
-            _check_shapes(levels, config)
+            _check(levels, config)
+            numbers = [tensors[key] for key in ("color.mean", "color.covariance", "contrast", "modulation")]
+            if not all(bool(torch.isfinite(t).all()) for t in numbers):
+                raise ValueError("not finite")
             return Head(
                 name=str(facts["name"]),
                 config=config,
@@ -286,7 +289,7 @@ class Head:
             raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error
 
 
-def _check_shapes(levels: tuple[Dictionary, ...], config: HeadConfig) -> None:
+def _check(levels: tuple[Dictionary, ...], config: HeadConfig) -> None:
     for level in levels:
         count = len(level.price)
         if (

@@ -65,6 +65,5 @@ def unflatten(backbone: Backbone, vector: Tensor) -> None:
 
 
 def size(config: ModelConfig) -> int:
-    """Return how many parameters a backbone of this configuration shares, without allocating them."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in Backbone(config).parameters())
+    """Return how many parameters a backbone of this configuration shares."""
+    return sum(p.numel() for p in Backbone(config).parameters())

@@ -40,6 +40,7 @@ def test_a_wrong_type_is_refused(values: dict[str, object]) -> None:
         (ModelConfig, {"trunk": "vgg"}),
         (ModelConfig, {"width": 0}),
         (HeadConfig, {"patch": 4}),
+        (HeadConfig, {"patch": 3}),
         (HeadConfig, {"atoms": 9000}),
         (HeadConfig, {"roughness": -1.0}),
         (LossConfig, {"adversarial": "gan"}),

@@ -113,6 +113,8 @@ def test_a_foreign_file_is_refused() -> None:
 
 
 def test_a_head_with_nonsense_inside_is_refused(head: Head) -> None:
+    with pytest.raises(StorageError):
+        Head.from_bytes(dataclasses.replace(head, contrast=head.contrast * torch.nan).to_bytes())
     level = head.levels[0]
     broken = dataclasses.replace(level, price=torch.full_like(level.price, torch.nan))
     with pytest.raises(StorageError):
