@@ -160,6 +160,8 @@ def participate(folder: Path, request: RoundRequest, vector: Tensor) -> RecordDi
     EaselError
         If the folder cannot be used.
     """
+    backbone = Backbone(request.model)
+    unflatten(backbone, vector)
     device = load_device(folder)
     example = request.unit == "example"
     mechanism = Mechanism(
@@ -168,8 +170,6 @@ def participate(folder: Path, request: RoundRequest, vector: Tensor) -> RecordDi
     ledger = Ledger.open(folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta)
     steps = request.local_steps if example else 1
     reservation = ledger.reserve(request.run, request.round, mechanism=mechanism, steps=steps)
-    backbone = Backbone(request.model)
-    unflatten(backbone, vector)
     delta = _train(backbone, folder, request, seed=_seed(request, device.seed))
     values, scale = pack(delta, request)
     content = RecordDict(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from server.config import FederationConfig
@@ -125,7 +126,7 @@ class Budget:
 
     def _loss(self, mechanism: Mechanism, rounds: int) -> float:
         steps = rounds if self.config.unit == "user" else rounds * self.config.local_steps
-        return epsilon([(mechanism, steps)], delta=self.config.effective_delta)
+        return _epsilon(mechanism, steps, self.config.effective_delta)
 
     def warning(self, *, parameters: int) -> str:
         """Say why the fleet is too small to learn well; empty when it is not.
@@ -145,6 +146,12 @@ class Budget:
             parameters=parameters,
             accept=config.accept_loud_noise,
         )
+
+
+@lru_cache(maxsize=256)
+def _epsilon(mechanism: Mechanism, steps: int, delta: float) -> float:
+    """Remember what was computed: each takes up to a second, and a round asks for it several times."""
+    return epsilon([(mechanism, steps)], delta=delta)
 
 
 def solve_noise(config: FederationConfig) -> float:

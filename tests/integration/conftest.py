@@ -22,7 +22,7 @@ def config() -> FederationConfig:
     return FederationConfig(
         rounds=2,
         population=100_000,
-        cohort=10_000,
+        cohort=1_000,
         noise_multiplier=1.5,
         simulated_population=3,
         simulated_cohort=3,

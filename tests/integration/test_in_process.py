@@ -59,6 +59,7 @@ def test_two_rounds_train_and_every_ledger_knows(
 EXAMPLE = {
     "unit": "example",
     "records": 4,
+    "batch": 4,
     "noise_multiplier": 4.0,
     "population": 3,
     "cohort": 3,
