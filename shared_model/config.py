@@ -141,14 +141,14 @@ class LossConfig:
 
     adversarial: str = "hinge"
     adversarial_weight: float = 0.2
-    structure: float = 3.0
-    keep: float = 6.0
+    structure: float = 4.0
+    keep: float = 3.0
     tone: float = 2.0
-    bands: float = 0.6
-    patches: float = 1.0
+    bands: float = 1.0
+    patches: float = 1.2
     marks: float = 0.8
     gamut: float = 5.0
-    restore: float = 2.0
+    restore: float = 1.5
     penalty: float = 1.0
 
     def __post_init__(self) -> None:
@@ -209,7 +209,7 @@ class TrainConfig:
     photos_per_visit: int = 5
     restyles_per_visit: int = 3
     epoch_steps: int = 250
-    learning_rate: float = 8e-4
+    learning_rate: float = 6e-4
     critic_rate: float = 2e-3
     weight_decay: float = 1e-4
     fade: float = 0.4

@@ -77,7 +77,7 @@ class Generator(nn.Module):
     """Finish a draft: ``output = draft + mask * (colored - draft) + gain * detail(draft) + light``.
 
     Per pixel, the network decides three things only: how much of the photo comes back (``mask``),
-    how much the owner's own strokes are strengthened or smoothed (``gain`` on the draft's high-pass),
+    how much the owner's own strokes are strengthened or smoothed (``gain``, -2 to 2, on the draft's high-pass),
     and where light and shade are added (``light``, the same for red, green and blue). It can
     neither invent colors nor paint strokes that are not the owner's. A free color residual,
     tried first, learned colored speckle (docs/model.md).
@@ -132,7 +132,7 @@ class Generator(nn.Module):
         h = activate(_modulate(self.middle(h), modulation, at))
         h = torch.cat([_double(activate(self.fine(h))), seen], 1)
         h = self.leave(activate(self.last(h)))
-        mask, gain, light = torch.sigmoid(h[:, 0:1]), h[:, 1:2], h[:, 2:3]
+        mask, gain, light = torch.sigmoid(h[:, 0:1]), 2 * torch.tanh(h[:, 1:2]), torch.tanh(h[:, 2:3])
         painted: Tensor = draft + mask * (colored - draft) + gain * (draft - box(draft, 2)) + light
         return painted
 
