@@ -140,15 +140,15 @@ class LossConfig:
     """Weights of the training losses (:mod:`shared_model.losses`); 0 switches a term off."""
 
     adversarial: str = "hinge"
-    adversarial_weight: float = 0.2
-    structure: float = 4.0
-    keep: float = 3.0
+    adversarial_weight: float = 0.3
+    structure: float = 2.0
+    keep: float = 1.5
     tone: float = 2.0
-    bands: float = 1.0
-    patches: float = 1.2
+    bands: float = 1.5
+    patches: float = 1.5
     marks: float = 0.8
     gamut: float = 5.0
-    restore: float = 1.5
+    restore: float = 0.4
     penalty: float = 1.0
 
     def __post_init__(self) -> None:
@@ -200,7 +200,7 @@ class TrainConfig:
 
     steps: int = 8000
     batch: int = 4
-    restyle_share: float = 0.5
+    restyle_share: float = 0.25
     crop_px: int = 128
     record_px: int = 256
     pool: int = 900
