@@ -70,7 +70,7 @@ def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say
     warning = Budget(config, noise).warning(parameters=parameters)
     if warning:
         say(f"note: {warning}")
-    with store.lock():
+    with store.lock(wait_s=10.0):
         pass
     path = str(resolve_backbone(backbone).resolve()) if state is None else backbone
     with superlink(folder / "flower", host=where.host, port=where.port, certificates=where.certificates) as link:

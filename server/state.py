@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,8 +121,13 @@ class StateStore:
         self.path = self.folder / FILE
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, wait_s: float = 0.0) -> Iterator[None]:
         """Keep a second server out of this folder; the lock dies with the process.
+
+        Parameters
+        ----------
+        wait_s
+            How long to wait for a server that is just ending.
 
         Raises
         ------
@@ -134,17 +140,25 @@ class StateStore:
         except OSError as error:
             raise StorageError(f"cannot use {self.folder}: {error.strerror}", hint="check the path") from error
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise FederationError(
-                    f"another server runs in {self.folder}", hint="stop it first, or choose another run-dir"
-                ) from error
+            self._acquire(handle, wait_s)
             for leftover in self.folder.glob(f".{FILE}.*.tmp"):
                 leftover.unlink(missing_ok=True)
             yield
         finally:
             os.close(handle)
+
+    def _acquire(self, handle: int, wait_s: float) -> None:
+        end = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError as error:
+                if time.monotonic() >= end:
+                    raise FederationError(
+                        f"another server runs in {self.folder}", hint="stop it first, or choose another run-dir"
+                    ) from error
+            time.sleep(0.1)
 
     def save(self, state: RoundState) -> None:
         """Write the state, mode 0600.

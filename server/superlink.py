@@ -11,11 +11,10 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ class SuperLink:
     process
         The process.
     address
-        ``host:port`` for SuperNodes.
+        ``host:port`` where this machine reaches it.
     folder
         Its own folder: app bundle, Flower's home, log.
     """
@@ -142,8 +141,9 @@ def superlink(
     host, port
         Where it listens.
     certificates
-        Files under ``ca``, ``cert`` and ``key``. Without them there is no encryption, which is
-        accepted on the loopback interface only.
+        Files under ``ca``, ``cert`` and ``key``; the certificate must be good for ``host``, and for
+        127.0.0.1 where that is 0.0.0.0. Without them there is no encryption, which is accepted on
+        the loopback interface only.
     simulation
         Simulate the devices (Flower's Ray engine) instead of waiting for SuperNodes.
 
@@ -156,7 +156,8 @@ def superlink(
         raise FederationError(
             f"refusing to listen on {host} without encryption", hint="give --ca, --cert and --key, or use 127.0.0.1"
         )
-    _prepare(folder, f"{host}:{port}", certificates)
+    address = f"{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+    _prepare(folder, address, certificates)
     command = [program("flower-superlink"), "--host", host, "--port", str(port)]
     command += ["--disable-runtime-dependency-installation"]
     command += ["--simulation"] if simulation else ["--database", str(folder / "superlink.db")]
@@ -175,9 +176,9 @@ def superlink(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    link = SuperLink(process, f"{host}:{port}", folder)
+    link = SuperLink(process, address, folder)
     try:
-        _await_health(link, secure=certificates is not None)
+        _await_start(link)
         yield link
     finally:
         stop(process)
@@ -231,23 +232,14 @@ def _prepare(folder: Path, address: str, certificates: Mapping[str, Path] | None
         raise StorageError(f"cannot use {folder}: {error.strerror}", hint="choose another run-dir") from error
 
 
-def _await_health(link: SuperLink, *, secure: bool) -> None:
-    import ssl
-
-    context = ssl.create_default_context() if secure else None
-    if context is not None:
-        # Only asks whether our own child answers; whom to trust is decided by its clients.
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    url = f"{'https' if secure else 'http'}://{link.address}/health"
+def _await_start(link: SuperLink) -> None:
+    """Wait until the SuperLink listens; it does so only once it is ready."""
+    host, port = link.address.rsplit(":", 1)
     end = time.monotonic() + _START_S
     while time.monotonic() < end:
         if link.process.poll() is not None:
             raise FederationError(f"the SuperLink ended at once: {link.log().strip()[-500:]}")
-        with (
-            contextlib.suppress(urllib.error.URLError, OSError),
-            urllib.request.urlopen(url, timeout=2, context=context),
-        ):
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=2.0):
             return
         time.sleep(0.2)
     raise FederationError(f"the SuperLink did not answer within {_START_S:g} s", hint="is the port free?")

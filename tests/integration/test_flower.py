@@ -1,6 +1,8 @@
 """Flower's own runtimes: its simulation engine, and a SuperLink with SuperNodes as processes."""
 
 import contextlib
+import datetime
+import ipaddress
 import os
 import socket
 import subprocess
@@ -10,6 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from client.ledger import Ledger
 from server.bundle import run_config
@@ -71,8 +77,42 @@ def test_flwr_run_on_the_simulation_engine(
     assert [[entry.round for entry in device] for device in entries] == [[1, 2]] * 3
 
 
+def make_certificates(folder: Path) -> dict[str, Path]:
+    """Make an authority and a server certificate for 127.0.0.1, good for an hour."""
+    now = datetime.datetime.now(datetime.UTC)
+    authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+    server = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+
+    def sign(subject: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType) -> bytes:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(authority)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(minutes=5))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        )
+        return builder.sign(authority_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    private = server_key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    contents = {
+        "ca": sign(authority, authority_key, x509.BasicConstraints(ca=True, path_length=0)),
+        "cert": sign(server, server_key, address),
+        "key": private,
+    }
+    for name, content in contents.items():
+        (folder / f"{name}.pem").write_bytes(content)
+    return {name: folder / f"{name}.pem" for name in contents}
+
+
 @contextlib.contextmanager
-def supernodes(tmp_path: Path, folders: list[Path], port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+def supernodes(tmp_path: Path, folders: list[Path], port: int, ca: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Start one SuperNode per device folder, each with a home of its own, in an empty folder."""
     processes: list[subprocess.Popen[bytes]] = []
     try:
@@ -81,7 +121,7 @@ def supernodes(tmp_path: Path, folders: list[Path], port: int) -> Iterator[list[
             (home / "empty").mkdir(parents=True)
             with (home / "log").open("wb") as log:
                 command = [
-                    *(program("flower-supernode"), "--insecure", "--superlink", f"127.0.0.1:{port}"),
+                    *(program("flower-supernode"), "--root-certificates", str(ca), "--superlink", f"127.0.0.1:{port}"),
                     *("--host", "127.0.0.1", "--port", str(free_port())),
                     *("--node-config", f'device-dir="{folder}"'),
                 ]
@@ -105,8 +145,8 @@ def supernodes(tmp_path: Path, folders: list[Path], port: int) -> Iterator[list[
 def test_superlink_with_three_supernodes(
     tmp_path: Path, make_devices: Callable[[int], list[Path]], weights: Path, port: int
 ) -> None:
-    """``easel-server run`` as a process, three SuperNodes, a real (small) fleet with its whole noise."""
-    folders = make_devices(3)
+    """``easel-server run`` and three SuperNodes over TLS: a real (small) fleet with its whole noise."""
+    folders, pem = make_devices(3), make_certificates(tmp_path)
     settings = tmp_path / "federation.toml"
     settings.write_text(
         "rounds = 2\npopulation = 3\ncohort = 3\nnoise_multiplier = 8.0\naccept_loud_noise = true\nclip = 0.5\n"
@@ -115,6 +155,7 @@ def test_superlink_with_three_supernodes(
     command = [
         *(sys.executable, "-m", "server.cli", "run", "--config", str(settings), "--run-dir", str(tmp_path / "run")),
         *("--backbone", str(weights), "--port", str(port)),
+        *("--ca", str(pem["ca"]), "--cert", str(pem["cert"]), "--key", str(pem["key"])),
     ]
     with (tmp_path / "server.log").open("wb") as log:
         server = subprocess.Popen(
@@ -126,7 +167,7 @@ def test_superlink_with_three_supernodes(
             stderr=subprocess.STDOUT,
         )
     try:
-        with supernodes(tmp_path, folders, port):
+        with supernodes(tmp_path, folders, port, pem["ca"]):
             code = server.wait(LIMIT_S)
     finally:
         if server.poll() is None:
