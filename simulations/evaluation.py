@@ -22,7 +22,7 @@ from shared_model.objective import Draws, draw, generator_loss
 from shared_model.records import Batch, make_records
 from shared_model.stylize import Options, stylize
 
-__all__ = ["Judge", "Measured", "score_picture"]
+__all__ = ["Judge", "Measured"]
 
 _CHUNK = 4  # records whose loss is computed at a time
 _PLAIN = LossConfig(adversarial="none")
@@ -87,7 +87,7 @@ class Judge:
         pairs: int,
         records: int,
         record_px: int,
-        paint_px: int,
+        options: Options,
         seed: int,
     ) -> Judge:
         """Prepare: pair photos and artworks in turn, analyse them and make the records.
@@ -100,8 +100,8 @@ class Judge:
             How many pairs at most.
         records, record_px
             How many records, and their side in pixels.
-        paint_px
-            Short side of the paintings that are judged.
+        options
+            How the pairs are painted.
         seed
             Of everything random.
 
@@ -117,7 +117,7 @@ class Judge:
             for index in range(min(pairs, max(len(photos), len(arts))))
         )
         draws = draw(torch.Generator().manual_seed(seed), size_px=record_px)
-        return Judge(chosen, made, draws, Options(size_px=paint_px, seed=seed))
+        return Judge(chosen, made, draws, options)
 
     def measure(self, backbone: Backbone) -> Measured:
         """Return loss and quality of a backbone."""
@@ -132,7 +132,7 @@ class Judge:
     def _score(self, pair: Pair, backbone: Backbone) -> Mapping[str, float]:
         head = pair.head.attuned(backbone, [pair.art], seed=self.options.seed)
         painted = stylize(pair.photo, head=head, backbone=backbone, options=self.options)
-        return score_picture(painted, photo=pair.photo, painting=pair.painting)
+        return score_pair(to_uint8(painted), to_uint8(pair.photo), pair.painting)
 
     @torch.no_grad()
     def _loss(self, backbone: Backbone) -> float:
@@ -141,8 +141,3 @@ class Judge:
             for some in torch.arange(len(self.records)).split(_CHUNK)
         ]
         return float(torch.cat(parts).mean())
-
-
-def score_picture(painted: Tensor, *, photo: Tensor, painting: Painting) -> Mapping[str, float]:
-    """Score one painting ``(1, 3, H, W)`` against its photo and an analysed artwork of its owner."""
-    return score_pair(to_uint8(painted), to_uint8(photo), painting)

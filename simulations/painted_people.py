@@ -45,10 +45,10 @@ class Taste:
 TASTES = (
     Taste("impressionist", "dusk", 1.2, "impressionist dabs in the colors of dusk"),
     Taste("woodcut", "earth", 1.0, "woodcuts in brown ink on old paper"),
+    Taste("mosaic", "vivid", 1.5, "bright mosaics"),
+    Taste("sketch", "cool", 1.0, "pencil drawings in blue"),
     Taste("oil", "vivid", 1.3, "oil in broad and vivid strokes"),
     Taste("watercolor", "warm", 1.0, "watercolors in warm light"),
-    Taste("sketch", "cool", 1.0, "pencil drawings in blue"),
-    Taste("mosaic", "vivid", 1.0, "bright mosaics"),
     Taste("pointillist", "cool", 1.2, "thousands of cool dots"),
     Taste("cartoon", "natural", 1.0, "cartoons with clear outlines"),
 )

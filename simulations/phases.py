@@ -18,10 +18,8 @@ from client.data import load_records
 from shared_model.files import read_bytes, write_atomic
 from shared_model.head import Head
 from shared_model.images import load_tensor, save_picture, to_uint8
-from shared_model.metrics import Painting
-from shared_model.stylize import Options, stylize
+from shared_model.stylize import stylize
 from shared_model.tuning import tune
-from simulations.evaluation import score_picture
 from simulations.federated_phase import federate, measure_start
 from simulations.run_folder import RunFolder
 from simulations.workshop import Workshop
@@ -107,7 +105,7 @@ def paint(workshop: Workshop, run: RunFolder) -> Facts:
     """Paint the held-out photos, before and after."""
     population = workshop.population(run)
     backbones = {"before": workshop.first_backbone(), "after": workshop.last_backbone()}
-    options = Options(size_px=workshop.config.paint_px, seed=workshop.config.seed)
+    options = workshop.options
     shots: list[Facts] = []
     chosen = population.people[: workshop.config.heads]
     total = len(chosen) * len(population.photos)
@@ -117,7 +115,6 @@ def paint(workshop: Workshop, run: RunFolder) -> Facts:
                 "before": _read_head(workshop, f"{person.id}.start"),
                 "after": _read_head(workshop, str(person.id)),
             }
-            painting = _analysed(workshop, person.art[0])
             for item in population.photos:
                 follow(len(shots) / total, f"{item.title} for {person.name}")
                 photo = load_tensor(run.path / item.file)
@@ -125,13 +122,10 @@ def paint(workshop: Workshop, run: RunFolder) -> Facts:
                 shot: Facts = {"person": person.id, "photo": item.file, "title": item.title}
                 for when, backbone in backbones.items():
                     painted = stylize(photo, head=heads[when], backbone=backbone, options=options)
-                    if painting is not None:
-                        shot[f"quality_{when}"] = score_picture(painted, photo=photo, painting=painting)["headline"]
                     shot[when] = _save(run.path, f"{stem}_{when}.png", painted)
                 canvas = load_tensor(run.path / item.file, heads["after"].config.canvas_px)
-                shot["draft"] = _save(
-                    run.path, f"{stem}_draft.png", heads["after"].draft(canvas, seed=options.seed).painted
-                )
+                draft = heads["after"].draft(canvas, seed=options.seed, detail=options.detail).painted
+                shot["draft"] = _save(run.path, f"{stem}_draft.png", draft)
                 shots.append(shot)
     return {"said": f"{total} paintings, each before and after, in {run.path / 'stylized'}", "paintings": shots}
 
@@ -146,12 +140,6 @@ PHASES: Mapping[str, Callable[[Workshop, RunFolder], Facts]] = MappingProxyType(
         "paintings": paint,
     }
 )
-
-
-def _analysed(workshop: Workshop, art: str) -> Painting | None:
-    """Analyse the artwork that paintings are scored against, unless nothing is scored."""
-    wanted = workshop.config.judged_pairs > 0
-    return Painting.of(to_uint8(load_tensor(workshop.folder / art))) if wanted else None
 
 
 def _write_head(workshop: Workshop, name: str, head: Head) -> int:

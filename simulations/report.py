@@ -154,7 +154,6 @@ def _shot(folder: Path, shot: Mapping[str, Any], people: Mapping[int, Facts], ph
         "person": people[shot["person"]],
         "photo": photos[key],
         "photo_key": key,
-        "score": report_text.score(shot),
     }
 
 

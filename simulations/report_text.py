@@ -23,7 +23,6 @@ __all__ = [
     "people",
     "privacy",
     "rounds",
-    "score",
     "steps",
     "traffic",
 ]
@@ -141,7 +140,8 @@ def head(facts: Mapping[str, Any] | None) -> str:
         return ""
     return (
         f"Their head weighs {format_bytes(facts['bytes'])}, was fitted in {format_seconds(facts['fit_seconds'])} "
-        f"and tuned in {format_seconds(facts['tune_seconds'])}, on the device"
+        f"and tuned in {format_seconds(facts['tune_seconds'])}, on the device; tuning took its loss from "
+        f"{facts['loss_before']:.3f} to {facts['loss_after']:.3f}."
     )
 
 
@@ -159,12 +159,6 @@ def gallery(run: RunFolder) -> str:
 def figure(value: float) -> str:
     """Return a measured figure with three decimals, or say that there is none."""
     return f"{value:.3f}" if math.isfinite(value) else "not measured"
-
-
-def score(shot: Mapping[str, Any]) -> str:
-    """Return the quality of one painting before and after, or nothing where it was not measured."""
-    before, after = shot.get("quality_before"), shot.get("quality_after")
-    return "" if before is None or after is None else f"quality {before:.2f} before, {after:.2f} after"
 
 
 def rounds(run: RunFolder, table: Sequence[Row]) -> str:

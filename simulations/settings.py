@@ -35,6 +35,8 @@ class DemoConfig:
         Seconds for tuning a head on the device.
     paint_px
         Short side of a painting, in pixels.
+    detail
+        How much of a photo's fine structure shows through, 0 to 1.
     paintings
         Held-out photos painted for each of them.
     judged_records
@@ -54,7 +56,7 @@ class DemoConfig:
 
     devices: int = 8
     photos_each: int = 4
-    art_each: int = 3
+    art_each: int = 2
     pictures_px: int = 384
     records: int = 12
     record_px: int = 128
@@ -62,6 +64,7 @@ class DemoConfig:
     heads: int = 4
     tune_s: float = 8.0
     paint_px: int = 512
+    detail: float = 0.25
     paintings: int = 2
     judged_records: int = 12
     judged_pairs: int = 4
@@ -83,6 +86,7 @@ class DemoConfig:
             "heads": (1, self.devices),
             "tune_s": (0, 3600),
             "paint_px": (64, 4096),
+            "detail": (0, 1),
             "paintings": (1, 20),
             "judged_records": (1, 500),
             "judged_pairs": (0, 100),

@@ -14,6 +14,7 @@ from server.state import StateStore
 from shared_model.backbone import Backbone
 from shared_model.errors import StorageError
 from shared_model.images import load_tensor
+from shared_model.stylize import Options
 from shared_model.weights import default_backbone, load_backbone
 from simulations.evaluation import Judge
 from simulations.population import Population
@@ -49,6 +50,11 @@ class Workshop:
     def federation_folder(self) -> Path:
         """Where the server keeps its state."""
         return self.folder / "federation"
+
+    @property
+    def options(self) -> Options:
+        """How photos are painted in this run."""
+        return Options(size_px=self.config.paint_px, detail=self.config.detail, seed=self.config.seed)
 
     def device_folder(self, person: int) -> Path:
         """Where a device keeps everything it owns."""
@@ -88,6 +94,6 @@ class Workshop:
             pairs=self.config.judged_pairs,
             records=self.config.judged_records,
             record_px=self.config.record_px,
-            paint_px=self.config.paint_px,
+            options=self.options,
             seed=self.config.seed,
         )

@@ -41,8 +41,6 @@ def finished_run(tmp_path: Path) -> Path:
         "person": 0,
         "photo": picture("held_out/photos/00.png"),
         "title": "Cat",
-        "quality_before": 0.7,
-        "quality_after": 0.75,
         **{when: picture(f"stylized/00_0_{when}.png") for when in ("before", "after", "draft")},
     }
     phases = {
@@ -61,7 +59,16 @@ def finished_run(tmp_path: Path) -> Path:
         },
         "heads": {
             "seconds": 5.0,
-            "heads": [{"person": 0, "bytes": 600_000, "fit_seconds": 1.0, "tune_seconds": 4.0}],
+            "heads": [
+                {
+                    "person": 0,
+                    "bytes": 600_000,
+                    "fit_seconds": 1.0,
+                    "tune_seconds": 4.0,
+                    "loss_before": 0.9,
+                    "loss_after": 0.8,
+                }
+            ],
         },
         "paintings": {"seconds": 2.0, "paintings": [shot]},
     }
