@@ -260,7 +260,7 @@ def test_memory_holds_one_reply_at_a_time(
         alive.append(weakref.ref(reply))
         return reply
 
-    many = replace(config, rounds=1, simulated_population=40, simulated_cohort=40, min_nodes=40)
-    state = run(grid_of(make_client(act), 40), StateStore(tmp_path), config=many, start=lambda: backbone)
-    assert state.reports[0].accepted == 40
+    many = replace(config, rounds=1, simulated_population=12, simulated_cohort=12, min_nodes=12)
+    state = run(grid_of(make_client(act), 12), StateStore(tmp_path), config=many, start=lambda: backbone)
+    assert state.reports[0].accepted == 12
     assert most[0] <= 2
