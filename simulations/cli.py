@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -67,7 +68,11 @@ def _demo(parsed: argparse.Namespace, console: Console) -> int:
         photos=parsed.photos,
         art=parsed.art,
     )
-    summary = run_demo(config, parsed.out, fresh=parsed.fresh, console=console)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves as Ctrl-C does
+    try:
+        summary = run_demo(config, parsed.out, fresh=parsed.fresh, console=console)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     console.facts(summary)
     return 0
 

@@ -147,4 +147,5 @@ def _style(path: Path, root: Path, *, alone: bool) -> str:
 
 
 def _title(path: Path) -> str:
-    return re.sub(r"[_-]+", " ", path.stem).strip().capitalize() or path.name
+    words = re.sub(r"[_-]+", " ", path.stem).strip().capitalize()
+    return words if re.search(r"[^\W\d]", words) else f"Picture {words or path.name}"
