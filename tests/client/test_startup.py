@@ -23,10 +23,13 @@ def fake_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c_ends_the_process_while_torch_starts_and_is_python_s_again_after(fake_torch: None) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    import_torch()
-    assert sys.modules["torch"].handler is signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    try:
+        import_torch()
+        assert sys.modules["torch"].handler is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_ignored_ctrl_c_stays_ignored(fake_torch: None) -> None:
