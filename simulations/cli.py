@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _demo(parsed: argparse.Namespace, console: Console) -> int:
+    from client.startup import import_torch
     from simulations.demo import run_demo
     from simulations.settings import load_demo
 
@@ -68,6 +69,7 @@ def _demo(parsed: argparse.Namespace, console: Console) -> int:
         photos=parsed.photos,
         art=parsed.art,
     )
+    import_torch()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves as Ctrl-C does
     try:
         summary = run_demo(config, parsed.out, fresh=parsed.fresh, console=console)

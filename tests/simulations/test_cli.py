@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from simulations import demo
 from simulations.cli import main
 from simulations.settings import load_demo
 
@@ -85,3 +89,15 @@ def test_options_reach_the_federation_and_keep_the_nominal_fleet() -> None:
     assert (config.devices, config.heads, config.seed) == (3, 3, 5)
     assert (federation.rounds, federation.simulated_population, federation.simulated_cohort) == (2, 3, 3)
     assert federation.population == 1_000_000 and federation.rescale_noise and federation.min_nodes == 3
+
+
+def test_a_polite_kill_is_a_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def killed(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(demo, "run_demo", killed)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["demo"]) == 130
+    assert "stopped" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
