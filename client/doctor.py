@@ -22,7 +22,6 @@ OPTIONAL = (
     ("flwr", "client", "training together with other devices"),
     ("opacus", "client", "training under example-level differential privacy"),
     ("skimage", "sim", "the demo's default photos"),
-    ("matplotlib", "sim", "the report's curves"),
     ("ray", "sim", "simulating many devices in parallel"),
     ("tensorboard", "train", "curves and sample grids of easel train"),
 )

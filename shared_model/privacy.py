@@ -6,6 +6,7 @@ are re-exported here. The only module that imports opacus, and only inside funct
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -94,7 +95,7 @@ def epsilon(history: Sequence[tuple[Mechanism, int]], *, delta: float) -> float:
         return math.inf
     if all(mechanism.sample_rate == 1.0 for mechanism, _ in merged):
         return _gaussian_epsilon(_signal(merged), delta)
-    return _subsampled_epsilon(coarsen(merged, limit=_MAX_ENTRIES), delta)
+    return _subsampled_epsilon(tuple(coarsen(merged, limit=_MAX_ENTRIES)), delta)
 
 
 def calibrate(*, target_epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
@@ -236,6 +237,7 @@ def _gaussian_epsilon(mu: float, delta: float) -> float:
     return high
 
 
+@functools.lru_cache(maxsize=256)  # half a second each, and every device of a simulated fleet asks the same
 def _subsampled_epsilon(merged: Sequence[tuple[Mechanism, int]], delta: float) -> float:
     """Return the smaller of the Renyi and the PRV upper bound; a failure of PRV leaves the former."""
     _require_opacus()
