@@ -29,7 +29,7 @@ __all__ = ["tune"]
 
 _RECORD_PX, _CROP_PX, _BATCH = 192, 128, 2
 _PROBES = 12  # probe evaluations spread over the budget
-_RATE = 1e-2
+_RATE = 3e-2
 
 
 def tune(

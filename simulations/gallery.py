@@ -1,0 +1,51 @@
+"""The picture at the top of the README: built-in photos in the manners of the shipped heads.
+
+``python -m simulations.gallery`` writes ``docs/images/heads.jpg`` below the current folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from shared_model.head import Head
+from shared_model.images import resize_short, save_picture, to_tensor, to_uint8
+from shared_model.stylize import Options, stylize
+from shared_model.weights import default_backbone, default_heads
+from simulations.pictures import default_photos
+
+__all__ = ["main", "sheet"]
+
+_PHOTOS = ("astronaut", "chelsea", "coffee")
+_HEADS = ("sketch", "oil", "impressionist", "cartoon", "watercolor", "woodcut")
+_TILE_PX = 288
+
+
+def sheet() -> Tensor:
+    """Paint every photo with every head: a row per photo, the photo first, ``(1, 3, H, W)``."""
+    backbone, paths, photos = default_backbone(), default_heads(), default_photos()
+    heads = [Head.from_bytes(paths[name].read_bytes()) for name in _HEADS]
+    rows = []
+    for name in _PHOTOS:
+        photo = _square(resize_short(to_tensor(photos[name]), 512))
+        painted = [stylize(photo, head=head, backbone=backbone, options=Options()) for head in heads]
+        rows.append(torch.cat([resize_short(tile, _TILE_PX) for tile in (photo, *painted)], dim=3))
+    return torch.cat(rows, dim=2)
+
+
+def _square(picture: Tensor) -> Tensor:
+    height, width = picture.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return picture[:, :, top : top + side, left : left + side]
+
+
+def main() -> None:
+    """Write the picture."""
+    save_picture(Path("docs/images/heads.jpg"), to_uint8(sheet()))
+
+
+if __name__ == "__main__":
+    main()
