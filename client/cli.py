@@ -13,9 +13,10 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, TextIO, cast
+from typing import cast
 
 from client.console import Console
+from client.parser import Parser, Version
 from client.startup import import_torch
 from shared_model.errors import EaselError
 
@@ -147,14 +148,14 @@ def _run(arguments: list[str]) -> int:
 
 def _parser(wanted: str) -> argparse.ArgumentParser:
     """Build the parser; only the sub-command ``wanted`` gets its arguments."""
-    parser = _Parser(
+    parser = Parser(
         prog="easel",
         description="Paint your photos in your own style. Everything stays on this computer.",
         epilog="example:\n  easel stylize photo.jpg --head oil\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, help="print the version and stop")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=_Parser)
+    parser.add_argument("--version", action=Version, help="print the version and stop")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=Parser)
     for name, command in COMMANDS.items():
         child = commands.add_parser(
             name,
@@ -166,28 +167,6 @@ def _parser(wanted: str) -> argparse.ArgumentParser:
         if name == wanted:
             importlib.import_module(command.module).add_arguments(child)
     return parser
-
-
-class _Version(argparse.Action):
-    """Print the version; imports the package only when asked."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
-        super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from easel import __version__
-
-        print(f"easel {__version__}")
-        parser.exit()
-
-
-class _Parser(argparse.ArgumentParser):
-    """Usage errors in the same two lines as every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the mistake and where to find help; exit code 2."""
-        self._print_message(f"error: {message}\nhint: {self.prog} --help\n", cast("TextIO", sys.stderr))
-        raise SystemExit(2)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from client.console import Console
+from client.parser import Parser, Version
 from shared_model.errors import EaselError
 
 __all__ = ["main"]
@@ -109,14 +109,14 @@ def _bench(parsed: argparse.Namespace, console: Console) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="easel-sim",
         description="Simulate a fleet of devices on this computer.",
         epilog="example:\n  easel-sim demo\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, help="print the version and stop")
-    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=_Parser)
+    parser.add_argument("--version", action=Version, help="print the version and stop")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=Parser)
     demo = commands.add_parser(
         "demo",
         help="train together, fit heads, paint photos, and show all of it on one page",
@@ -152,28 +152,6 @@ def _parser() -> argparse.ArgumentParser:
     for command in (demo, report, bench):
         command.add_argument("--json", action="store_true", help="print the facts as one JSON document")
     return parser
-
-
-class _Version(argparse.Action):
-    """Print the version; imports the package only when asked."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
-        super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from easel import __version__
-
-        print(f"easel {__version__}")
-        parser.exit()
-
-
-class _Parser(argparse.ArgumentParser):
-    """Usage errors in the same two lines as every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the mistake and where to find help; exit code 2."""
-        print(f"error: {message}\nhint: {self.prog} --help", file=sys.stderr)
-        raise SystemExit(2)
 
 
 if __name__ == "__main__":
