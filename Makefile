@@ -53,7 +53,7 @@ else
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 endif
 
-bench: $(STAMP) ## Measure speed and memory on this machine
+bench: $(STAMP) ## Measure speed on this machine, side by side with a peer
 	$(BIN)/easel-sim bench $(ARGS)
 
 wheel: $(STAMP) ## Build dist/easel-*.whl
