@@ -18,19 +18,20 @@ from simulations.pictures import default_photos
 
 __all__ = ["main", "sheet"]
 
-_PHOTOS = ("astronaut", "chelsea", "coffee")
-_HEADS = ("sketch", "oil", "impressionist", "cartoon", "watercolor", "woodcut")
-_TILE_PX = 288
+_ROWS = (("astronaut_face", ("sketch", "oil", "impressionist")), ("chelsea", ("cartoon", "watercolor", "woodcut")))
+_TILE_PX = 360
 
 
 def sheet() -> Tensor:
-    """Paint every photo with every head: a row per photo, the photo first, ``(1, 3, H, W)``."""
+    """Paint two photos, each with three heads: a row per photo, the photo first, ``(1, 3, H, W)``."""
     backbone, paths, photos = default_backbone(), default_heads(), default_photos()
-    heads = [Head.from_bytes(paths[name].read_bytes()) for name in _HEADS]
     rows = []
-    for name in _PHOTOS:
+    for name, heads in _ROWS:
         photo = _square(resize_short(to_tensor(photos[name]), 512))
-        painted = [stylize(photo, head=head, backbone=backbone, options=Options()) for head in heads]
+        painted = [
+            stylize(photo, head=Head.from_bytes(paths[head].read_bytes()), backbone=backbone, options=Options())
+            for head in heads
+        ]
         rows.append(torch.cat([resize_short(tile, _TILE_PX) for tile in (photo, *painted)], dim=3))
     return torch.cat(rows, dim=2)
 

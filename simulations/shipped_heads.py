@@ -8,11 +8,13 @@ picture is in them. Run it again whenever the shipped backbone changes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from shared_model.backbone import Backbone
+from shared_model.config import HeadConfig
 from shared_model.files import write_atomic
 from shared_model.head import Head
 from shared_model.images import resize_short, to_tensor, to_uint8
@@ -21,15 +23,26 @@ from shared_model.weights import default_backbone, default_backbone_path
 from simulations.painters import Style
 from simulations.pictures import default_photos
 
-__all__ = ["MANNERS", "main", "make_head", "paintings"]
+__all__ = ["MANNERS", "Manner", "main", "make_head", "paintings"]
 
+
+@dataclass(frozen=True)
+class Manner:
+    """A classical painter's style, and the kind of head that carries it best."""
+
+    style: Style
+    head: HeadConfig
+
+
+_FINE = HeadConfig()
+_BROAD = HeadConfig(patch=9, levels=4, sharpness=1.0, roughness=0.9, max_gain=2.5)  # strokes wider than 7 px
 MANNERS = {
-    "cartoon": Style("cartoon", palette="natural", stroke=1.2, seed=1),
-    "impressionist": Style("impressionist", palette="natural", stroke=1.7, seed=2),
-    "oil": Style("oil", palette="natural", stroke=1.8, seed=3),
-    "sketch": Style("sketch", palette="natural", stroke=1.4, seed=4),
-    "watercolor": Style("watercolor", palette="natural", stroke=1.4, seed=5),
-    "woodcut": Style("woodcut", palette="earth", stroke=1.4, seed=6),
+    "cartoon": Manner(Style("cartoon", palette="natural", stroke=1.2, seed=1), _FINE),
+    "impressionist": Manner(Style("impressionist", palette="natural", stroke=1.4, seed=2), _BROAD),
+    "oil": Manner(Style("oil", palette="natural", stroke=1.4, seed=3), _BROAD),
+    "sketch": Manner(Style("sketch", palette="natural", stroke=1.4, seed=4), _FINE),
+    "watercolor": Manner(Style("watercolor", palette="natural", stroke=1.4, seed=5), _FINE),
+    "woodcut": Manner(Style("woodcut", palette="earth", stroke=1.4, seed=6), _FINE),
 }
 _MODELS = ("astronaut", "chelsea", "coffee", "rocket")
 _CANVAS_PX = 512
@@ -47,8 +60,9 @@ def paintings(style: Style) -> list[Tensor]:
 
 def make_head(name: str, backbone: Backbone, *, budget_s: float) -> Head:
     """Fit and tune the head of one manner."""
-    styles = paintings(MANNERS[name])
-    head = Head.fit(styles, backbone=backbone, name=name)
+    manner = MANNERS[name]
+    styles = paintings(manner.style)
+    head = Head.fit(styles, backbone=backbone, name=name, config=manner.head)
     return tune(head, styles, backbone=backbone, budget_s=budget_s) if budget_s > 0 else head
 
 
