@@ -141,12 +141,12 @@ class LossConfig:
 
     adversarial: str = "hinge"
     adversarial_weight: float = 0.3
-    structure: float = 2.0
+    structure: float = 0.7
     keep: float = 1.5
     tone: float = 2.0
     bands: float = 1.5
     patches: float = 1.5
-    marks: float = 0.8
+    marks: float = 1.5
     gamut: float = 5.0
     restore: float = 0.4
     penalty: float = 1.0
