@@ -19,7 +19,7 @@ from torch import Tensor
 from shared_model import objective, split
 from shared_model.backbone import Backbone
 from shared_model.config import TrainConfig, digest
-from shared_model.errors import CompatibilityError, FederationError, StorageError
+from shared_model.errors import CompatibilityError, EaselError, StorageError
 from shared_model.files import read_bytes, write_atomic
 from shared_model.pool import Pool, visit
 from shared_model.records import Batch
@@ -108,7 +108,7 @@ class Trainer:
             result["critic"] = self._critic_step(batch, output.detach(), draws)
         result["total"] = float(total.detach())
         if not all(value == value and abs(value) < 1e6 for value in result.values()):
-            raise FederationError(
+            raise EaselError(
                 f"training diverged at step {self.step_count}",
                 hint="resume from the last checkpoint with a lower learning_rate",
             )

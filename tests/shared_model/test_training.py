@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shared_model import split
 from shared_model.config import ADVERSARIAL, HeadConfig, LossConfig, ModelConfig, TrainConfig
-from shared_model.errors import CompatibilityError, StorageError
+from shared_model.errors import CompatibilityError, EaselError, StorageError
 from shared_model.training import Trainer, validation_records
 
 Make = Callable[..., Trainer]
@@ -117,3 +117,12 @@ def test_training_can_start_from_given_weights(make: Make, config: TrainConfig) 
     first.step()
     trainer = Trainer(config, photos=first.photos, paintings=first.paintings, start=first.averaged_backbone())
     assert torch.equal(split.flatten(trainer.backbone), first.averaged)
+
+
+def test_a_run_that_diverges_stops_and_says_what_to_do(make: Make) -> None:
+    trainer = make()
+    with torch.no_grad():
+        trainer.backbone.generator.leave.weight.fill_(torch.nan)
+    with pytest.raises(EaselError, match="diverged at step 0") as caught:
+        trainer.step()
+    assert "learning_rate" in caught.value.hint and caught.value.exit_code == 1
