@@ -40,12 +40,16 @@ class Dictionary:
         ``(3 k k, d)`` principal components.
     price
         ``(M,)`` positive factors on the squared distance to each patch.
+    origin
+        ``(M, 3) int32``: picture, row and column (top left corner, at this level's scale) that each patch
+        was cut from; ``None`` if unknown.
     """
 
     patches: Tensor
     center: Tensor
     basis: Tensor
     price: Tensor
+    origin: Tensor | None = None
     values: Tensor = field(init=False, repr=False)
     keys: Tensor = field(init=False, repr=False)
 
@@ -61,9 +65,18 @@ class Dictionary:
 
     @staticmethod
     def fit(
-        candidates: Tensor, *, atoms: int, components: int, iterations: int = 6, generator: torch.Generator
+        candidates: Tensor,
+        *,
+        atoms: int,
+        components: int,
+        iterations: int = 6,
+        generator: torch.Generator,
+        origin: Tensor | None = None,
     ) -> Dictionary:
-        """Choose ``atoms`` medoids among ``candidates`` ``(B, 3, k, k)`` in [0, 1] by k-means in PCA space."""
+        """Choose ``atoms`` medoids among ``candidates`` ``(B, 3, k, k)`` in [0, 1] by k-means in PCA space.
+
+        ``origin`` ``(B, 3) int32`` says where each was cut from; the medoids remember it.
+        """
         patches = (candidates * 255).round().clamp(0, 255).to(torch.uint8)
         flat = patches.flatten(1).float() / 255
         center = flat.mean(dim=0)
@@ -73,12 +86,14 @@ class Dictionary:
         keys = centred @ basis
         if len(keys) > atoms:
             start = keys[torch.randperm(len(keys), generator=generator)[:atoms]]
-            patches = patches[_medoids(keys, start, iterations)]
-        return Dictionary(patches, center, basis, torch.ones(len(patches)))
+            chosen = _medoids(keys, start, iterations)
+            patches, origin = patches[chosen], None if origin is None else origin[chosen]
+        return Dictionary(patches, center, basis, torch.ones(len(patches)), origin)
 
     def to(self, device: torch.device) -> Dictionary:
         """Return a copy on ``device``."""
-        return Dictionary(*(t.to(device) for t in (self.patches, self.center, self.basis, self.price)))
+        tensors = (t.to(device) for t in (self.patches, self.center, self.basis, self.price))
+        return Dictionary(*tensors, origin=None if self.origin is None else self.origin.to(device))
 
     def priced(self, mean_distance: Tensor, *, exponent: float, floor: float = 0.005) -> Dictionary:
         """Return a copy whose patch j costs ``1 / (floor + mean_distance_j) ** exponent``."""

@@ -24,6 +24,7 @@ from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, InputError, StorageError
 from shared_model.images import resize_short
+from shared_model.provenance import check_origin, read_optional, thumbnail
 from shared_model.pyramid import bands, box, collapse, halve, luminance, pyramid, resize_like
 from shared_model.samples import sample_photos
 
@@ -68,6 +69,8 @@ class Head:
     contrast: Tensor = field(repr=False)  # (levels,) standard deviation of each Laplacian band
     levels: tuple[Dictionary, ...] = field(repr=False)  # finest first
     modulation: Tensor = field(repr=False)  # (M,)
+    untuned: Tensor | None = field(default=None, repr=False)  # (M,) the modulation before tuning, if known
+    thumbnails: tuple[Tensor, ...] = field(default=(), repr=False)  # (3, h, w) uint8 per picture; older heads: none
 
     @staticmethod
     def fit(
@@ -104,13 +107,7 @@ class Head:
         sized = [resize_short(style.float(), config.canvas_px) for style in styles]
         pyramids = [pyramid(style, config.levels) for style in sized]
         levels = tuple(
-            Dictionary.fit(
-                _cut([steps[level] for steps in pyramids], config.patch, config.candidates, generator),
-                atoms=config.atoms,
-                components=config.components,
-                generator=generator,
-            )
-            for level in range(config.levels)
+            _level([steps[level] for steps in pyramids], config, generator) for level in range(config.levels)
         )
         contrast = torch.stack([torch.stack([band.std() for band in bands(s, config.levels)]) for s in sized])
         head = Head(
@@ -123,6 +120,7 @@ class Head:
             contrast=contrast.mean(0),
             levels=levels,
             modulation=torch.zeros(0),
+            thumbnails=tuple(thumbnail(picture) for picture in sized),
         )._priced()
         return head if backbone is None else head.attuned(backbone, sized, seed=seed)
 
@@ -137,7 +135,8 @@ class Head:
                 for style in styles
                 for crop in _crops(style, -(-_CODE_CROPS // len(styles)), _CODE_PX, generator)
             ]
-        return replace(self, backbone=backbone_id(backbone), modulation=torch.cat(codes).mean(0).clone())
+        numbers = torch.cat(codes).mean(0).clone()
+        return replace(self, backbone=backbone_id(backbone), modulation=numbers, untuned=None)
 
     def to(self, device: torch.device | str) -> Head:
         """Return a copy whose dictionary lies on ``device``."""
@@ -234,6 +233,11 @@ class Head:
         for i, level in enumerate(self.levels):
             for part in ("patches", "center", "basis", "price"):
                 tensors[f"levels.{i}.{part}"] = getattr(level, part)
+            if level.origin is not None:
+                tensors[f"levels.{i}.origin"] = level.origin
+        if self.untuned is not None:
+            tensors["untuned"] = self.untuned
+        tensors |= {f"thumbnails.{i}": picture for i, picture in enumerate(self.thumbnails)}
         facts = {
             "name": self.name,
             "backbone": self.backbone,
@@ -267,10 +271,15 @@ class Head:
             facts = json.loads(metadata["head"])
             config = parse(facts["config"], HeadConfig, source="head")
             levels = tuple(
-                Dictionary(*(tensors[f"levels.{i}.{part}"] for part in ("patches", "center", "basis", "price")))
+                Dictionary(
+                    *(tensors[f"levels.{i}.{part}"] for part in ("patches", "center", "basis", "price")),
+                    origin=tensors.get(f"levels.{i}.origin"),
+                )
                 for i in range(config.levels)
             )
-            _check(levels, config)
+            images = int(facts["images"])
+            _check(levels, config, images)
+            untuned, thumbnails = read_optional(tensors, images=images)
             numbers = [tensors[key] for key in ("color.mean", "color.covariance", "contrast", "modulation")]
             if not all(bool(torch.isfinite(t).all()) for t in numbers):
                 raise ValueError("not finite")
@@ -278,20 +287,24 @@ class Head:
                 name=str(facts["name"]),
                 config=config,
                 backbone=str(facts["backbone"]),
-                images=int(facts["images"]),
+                images=images,
                 created=str(facts["created"]),
                 color=ColorStats(tensors["color.mean"].view(3), tensors["color.covariance"].view(3, 3)),
                 contrast=tensors["contrast"].view(config.levels),
                 levels=levels,
                 modulation=tensors["modulation"].flatten(),
+                untuned=untuned,
+                thumbnails=thumbnails,
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error
 
 
-def _check(levels: tuple[Dictionary, ...], config: HeadConfig) -> None:
+def _check(levels: tuple[Dictionary, ...], config: HeadConfig, images: int) -> None:
     for level in levels:
         count = len(level.price)
+        if level.origin is not None:
+            check_origin(level.origin, count=count, images=images)
         if (
             level.patches.shape != (count, 3, config.patch, config.patch)
             or level.patches.dtype != torch.uint8
@@ -301,17 +314,32 @@ def _check(levels: tuple[Dictionary, ...], config: HeadConfig) -> None:
             raise ValueError("wrong dictionary")
 
 
-def _cut(pictures: Sequence[Tensor], side: int, count: int, generator: torch.Generator) -> Tensor:
-    """Cut ``count`` random patches, shared evenly over the pictures: ``(count, 3, side, side)``."""
+def _level(pictures: Sequence[Tensor], config: HeadConfig, generator: torch.Generator) -> Dictionary:
+    """Build the dictionary of one pyramid level from the pictures at its scale."""
+    candidates, origin = _cut(pictures, config.patch, config.candidates, generator)
+    return Dictionary.fit(
+        candidates, atoms=config.atoms, components=config.components, generator=generator, origin=origin
+    )
+
+
+def _cut(pictures: Sequence[Tensor], side: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Cut ``count`` random patches, shared evenly over the pictures.
+
+    Returns
+    -------
+    tuple
+        The patches ``(count, 3, side, side)`` and where each is from: ``(count, 3) int32``.
+    """
     share = -(-count // len(pictures))
-    cut = []
-    for picture in pictures:
+    cut, origin = [], []
+    for index, picture in enumerate(pictures):
         if min(picture.shape[-2:]) < side:
             picture = resize_short(picture, side)
         rows = torch.randint(0, picture.shape[2] - side + 1, (share,), generator=generator)
         columns = torch.randint(0, picture.shape[3] - side + 1, (share,), generator=generator)
         cut.append(picture[0].unfold(1, side, 1).unfold(2, side, 1)[:, rows, columns].transpose(0, 1))
-    return torch.cat(cut)[:count]
+        origin.append(torch.stack([torch.full_like(rows, index), rows, columns], 1))
+    return torch.cat(cut)[:count], torch.cat(origin)[:count].to(torch.int32)
 
 
 def _crops(picture: Tensor, count: int, side: int, generator: torch.Generator) -> list[Tensor]:

@@ -132,7 +132,8 @@ def test_tuning_changes_only_the_modulation_and_never_for_the_worse(
         progress=lambda fraction, loss: losses.append(loss),
     )
     assert not torch.equal(tuned.modulation, head.modulation)
-    assert dataclasses.replace(tuned, modulation=head.modulation) == head
+    assert tuned.untuned is not None and torch.equal(tuned.untuned, head.modulation)
+    assert dataclasses.replace(tuned, modulation=head.modulation, untuned=None) == head
     assert losses[-1] == min(losses) < losses[0]
     assert all(torch.equal(p, before) for p, before in zip(backbone.parameters(), weights, strict=True))
     assert all(p.requires_grad for p in backbone.parameters())
