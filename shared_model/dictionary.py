@@ -92,8 +92,8 @@ class Dictionary:
 
     def to(self, device: torch.device) -> Dictionary:
         """Return a copy on ``device``."""
-        tensors = (t.to(device) for t in (self.patches, self.center, self.basis, self.price))
-        return Dictionary(*tensors, origin=None if self.origin is None else self.origin.to(device))
+        patches, center, basis, price = (t.to(device) for t in (self.patches, self.center, self.basis, self.price))
+        return Dictionary(patches, center, basis, price, None if self.origin is None else self.origin.to(device))
 
     def priced(self, mean_distance: Tensor, *, exponent: float, floor: float = 0.005) -> Dictionary:
         """Return a copy whose patch j costs ``1 / (floor + mean_distance_j) ** exponent``."""

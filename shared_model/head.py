@@ -270,13 +270,7 @@ class Head:
         try:
             facts = json.loads(metadata["head"])
             config = parse(facts["config"], HeadConfig, source="head")
-            levels = tuple(
-                Dictionary(
-                    *(tensors[f"levels.{i}.{part}"] for part in ("patches", "center", "basis", "price")),
-                    origin=tensors.get(f"levels.{i}.origin"),
-                )
-                for i in range(config.levels)
-            )
+            levels = tuple(_read_level(tensors, i) for i in range(config.levels))
             images = int(facts["images"])
             _check(levels, config, images)
             untuned, thumbnails = read_optional(tensors, images=images)
@@ -298,6 +292,11 @@ class Head:
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error
+
+
+def _read_level(tensors: dict[str, Tensor], index: int) -> Dictionary:
+    patches, center, basis, price = (tensors[f"levels.{index}.{p}"] for p in ("patches", "center", "basis", "price"))
+    return Dictionary(patches, center, basis, price, tensors.get(f"levels.{index}.origin"))
 
 
 def _check(levels: tuple[Dictionary, ...], config: HeadConfig, images: int) -> None:
