@@ -1,8 +1,8 @@
 """The private head: one owner's taste, fitted in about a second and never uploaded.
 
 A head is a color map (twelve numbers), a multi-scale dictionary of patches cut from the owner's
-own pictures, the contrast of their Laplacian bands, and the modulation numbers that tell the
-shared backbone how this owner paints. Since it holds literal pieces of private pictures, it may
+own pictures, how strong their marks are (:class:`shared_model.surface.Surface`), and the modulation
+numbers that tell the shared backbone how this owner paints. Since it holds literal pieces of private pictures, it may
 only be stored on the device (see :mod:`client.store`) and is no part of
 :func:`shared_model.split.shared_parameters`.
 """
@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 import safetensors
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from shared_model.brush import abstract, bristles, directions
 from shared_model.color import ColorStats, transfer
 from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
@@ -27,14 +29,19 @@ from shared_model.images import resize_short
 from shared_model.provenance import check_origin, read_optional, thumbnail
 from shared_model.pyramid import bands, box, collapse, halve, luminance, pyramid, resize_like
 from shared_model.samples import sample_photos
+from shared_model.surface import CONTRASTS, VALUES, Surface
 
 if TYPE_CHECKING:
     from shared_model.backbone import Backbone
 
 __all__ = ["FORMAT", "Draft", "Head"]
 
-FORMAT = "easel-head-1"
+FORMAT = "easel-head-2"
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
+_NUMBERS = ("color.mean", "color.covariance", "surface.contrast", "surface.values", "modulation")
+_BANDS = 5  # Laplacian bands whose distributions a head remembers
+_SHOWN = (0.8, 2.1, 2.1, 2.1)  # how readily the photo's own bands show, finest first, at detail 0.5
+_TONE_LEVEL = 3  # colors are held to the photo's, in the owner's palette, below this pyramid level
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Head:
     images: int
     created: str
     color: ColorStats
-    contrast: Tensor = field(repr=False)  # (levels,) standard deviation of each Laplacian band
+    surface: Surface = field(repr=False)
     levels: tuple[Dictionary, ...] = field(repr=False)  # finest first
     modulation: Tensor = field(repr=False)  # (M,)
     untuned: Tensor | None = field(default=None, repr=False)  # (M,) the modulation before tuning, if known
@@ -109,7 +116,6 @@ class Head:
         levels = tuple(
             _level([steps[level] for steps in pyramids], config, generator) for level in range(config.levels)
         )
-        contrast = torch.stack([torch.stack([band.std() for band in bands(s, config.levels)]) for s in sized])
         head = Head(
             name=name,
             config=config,
@@ -117,7 +123,7 @@ class Head:
             images=len(styles),
             created=created,
             color=ColorStats.of(sized),
-            contrast=contrast.mean(0),
+            surface=Surface.of(sized, count=_BANDS),
             levels=levels,
             modulation=torch.zeros(0),
             thumbnails=tuple(thumbnail(picture) for picture in sized),
@@ -144,7 +150,7 @@ class Head:
         if place == self.levels[0].price.device:
             return self
         levels = tuple(level.to(place) for level in self.levels)
-        return replace(self, levels=levels, modulation=self.modulation.to(place))
+        return replace(self, levels=levels, surface=self.surface.to(place), modulation=self.modulation.to(place))
 
     @torch.no_grad()
     def draft(self, photo: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
@@ -160,46 +166,44 @@ class Head:
             How much of the photo's own fine structure shows through where there is structure:
             0 none, 0.5 the default, 1 most.
         """
-        colored = transfer(photo, self.color)
-        return self._draft(colored, colored, seed=seed, detail=detail)
+        return self.redraft(self.colored(photo), seed=seed, detail=detail)
+
+    @torch.no_grad()
+    def colored(self, photo: Tensor) -> Tensor:
+        """Return what a draft follows: the photo without its grain, in the owner's palette."""
+        return transfer(abstract(photo, self.config.abstraction), self.color)
 
     @torch.no_grad()
     def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
-        """Like :meth:`draft` for a picture that has the owner's palette already."""
-        return self._draft(colored, colored, seed=seed, detail=detail)
-
-    def _draft(self, colored: Tensor, guide: Tensor, *, seed: int, detail: float) -> Draft:
-        steps = pyramid(guide, self.config.levels)
+        """Like :meth:`draft` for a picture that has the owner's palette already (see :meth:`colored`)."""
+        steps = pyramid(colored, self.config.levels)
         painted, choices = steps[-1], []
         generator = torch.Generator().manual_seed(seed)
+        along = directions(colored)
         for level in reversed(range(len(self.levels))):
             if level < len(self.levels) - 1:
                 own_detail = steps[level] - resize_like(steps[level + 1], steps[level])
                 painted = resize_like(painted, steps[level]) + self.config.sharpness * own_detail
-            painted = painted + self._roughness(level, painted, generator)
+            painted = painted + self._roughness(level, painted, along, generator)
             painted, chosen = self.levels[level].repaint(
                 painted, stride=3 if level == 0 else 2, seed=1 + seed * 16 + level
             )
             choices.append(chosen)
-        painted = self._with_contrast(painted)
+        painted = _hold_tone(painted, colored, self.config.tone)
         if detail > 0:
             painted = _inject(colored, painted, detail)
-        return Draft(colored, painted.clamp(0, 1), tuple(reversed(choices)))
+        return Draft(colored, self.finish(painted), tuple(reversed(choices)))
 
-    def _roughness(self, level: int, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Smooth noise ``(1, 1, H, W)`` that breaks flat areas up into different patches."""
-        noise = torch.randn(1, 1, *like.shape[-2:], generator=generator)
-        return (self.config.roughness * self.contrast[level] * 3 * box(noise, 1)).to(like.device)
+    def finish(self, painted: Tensor) -> Tensor:
+        """Give a painting ``(1, 3, H, W)`` at canvas scale the strength of the owner's marks; in [0, 1]."""
+        return self.surface.finish(painted).clamp(0, 1)
 
-    def _with_contrast(self, painted: Tensor) -> Tensor:
-        """Give each Laplacian band back the contrast that averaging overlapping patches took."""
-        details = bands(painted, len(self.levels))
-        coarse = pyramid(painted, len(self.levels) + 1)[-1]
-        gains = [
-            float((self.contrast[i] / (band.std() + 1e-4)).clamp(1.0, max(1.0, self.config.max_gain)))
-            for i, band in enumerate(details)
-        ]
-        return collapse([gain * band for gain, band in zip(gains, details, strict=True)], coarse)
+    def _roughness(self, level: int, like: Tensor, along: Tensor, generator: torch.Generator) -> Tensor:
+        """Noise ``(1, 1, H, W)`` drawn out along the shapes: it breaks flat areas up into strokes."""
+        along = along if level < 2 else F.normalize(resize_like(along, like), dim=1)
+        noise = torch.randn(1, 1, *along.shape[-2:], generator=generator).to(like.device)
+        strokes = resize_like(bristles(noise, along, self.config.stroke), like)
+        return self.config.roughness * self.surface.deviation(level) * strokes
 
     def _priced(self) -> Head:
         """Set the price of every patch from how far it lies from what photos ask for."""
@@ -227,7 +231,8 @@ class Head:
         tensors = {
             "color.mean": self.color.mean,
             "color.covariance": self.color.covariance,
-            "contrast": self.contrast,
+            "surface.contrast": self.surface.contrast,
+            "surface.values": self.surface.values,
             "modulation": self.modulation,
         }
         for i, level in enumerate(self.levels):
@@ -274,7 +279,7 @@ class Head:
             images = int(facts["images"])
             _check(levels, config, images)
             untuned, thumbnails = read_optional(tensors, images=images)
-            numbers = [tensors[key] for key in ("color.mean", "color.covariance", "contrast", "modulation")]
+            numbers = [tensors[key] for key in _NUMBERS]
             if not all(bool(torch.isfinite(t).all()) for t in numbers):
                 raise ValueError("not finite")
             return Head(
@@ -284,7 +289,9 @@ class Head:
                 images=images,
                 created=str(facts["created"]),
                 color=ColorStats(tensors["color.mean"].view(3), tensors["color.covariance"].view(3, 3)),
-                contrast=tensors["contrast"].view(config.levels),
+                surface=Surface(
+                    tensors["surface.contrast"].view(_BANDS, CONTRASTS), tensors["surface.values"].view(_BANDS, 3, VALUES)
+                ),
                 levels=levels,
                 modulation=tensors["modulation"].flatten(),
                 untuned=untuned,
@@ -358,14 +365,19 @@ def _grid_keys(level: Dictionary, picture: Tensor) -> Tensor:
     return level.project(padded, rows.repeat_interleave(len(columns)), columns.repeat(len(rows)))
 
 
+def _hold_tone(painted: Tensor, colored: Tensor, allowed: float) -> Tensor:
+    """Keep broad colors within ``allowed`` of the photo's in the owner's palette: no blotches on skin."""
+    details, coarse = bands(painted, _TONE_LEVEL), pyramid(painted, _TONE_LEVEL + 1)[-1]
+    wanted = pyramid(colored, _TONE_LEVEL + 1)[-1]
+    return collapse(details, wanted + (coarse - wanted).clamp(-allowed, allowed))
+
+
 def _inject(colored: Tensor, painted: Tensor, detail: float) -> Tensor:
     """Let the photo's own bands through where it has structure (faces, edges), not on flat areas."""
-    count = 3
-    photo_bands, own_bands = bands(colored, count), bands(painted, count)
-    mixed = []
-    for photo_band, own_band in zip(photo_bands, own_bands, strict=True):
+    count, mixed = len(_SHOWN), []
+    for photo_band, own_band, shown in zip(bands(colored, count), bands(painted, count), _SHOWN, strict=True):
         energy = box(luminance(photo_band).square(), 3).clamp_min(0).sqrt()
         salience = energy / (energy + 2.0 * energy.mean() + 1e-4)
-        weight = (2 * detail * salience**1.5).clamp(max=1.0)
+        weight = (2 * detail * shown * salience).clamp(max=1.0)
         mixed.append((1 - weight) * own_band + weight * 1.3 * photo_band)
     return collapse(mixed, pyramid(painted, count + 1)[-1])

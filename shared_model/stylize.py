@@ -124,7 +124,7 @@ def _paint(canvas: Tensor, head: Head, backbone: Backbone, options: Options) -> 
     generator = torch.Generator().manual_seed(options.seed)
     noise = torch.randn(1, 1, *padded.shape[-2:], generator=generator).to(canvas.device)
     painted = backbone.paint(draft.colored, draft.painted, head.modulation[None], noise)
-    return painted[:, :, :height, :width].clamp(0, 1)
+    return head.finish(painted[:, :, :height, :width])
 
 
 def _enlarge(painted: Tensor, canvas: Tensor, photo: Tensor, size: tuple[int, int], head: Head) -> Tensor:

@@ -35,7 +35,7 @@ class Manner:
 
 
 _FINE = HeadConfig()
-_BROAD = HeadConfig(patch=9, levels=4, sharpness=1.0, roughness=0.9, max_gain=2.5)  # strokes wider than 7 px
+_BROAD = HeadConfig(patch=9, levels=4, sharpness=1.0, roughness=0.9, tone=0.15)  # strokes wider than 7 px
 MANNERS = {
     "cartoon": Manner(Style("cartoon", palette="natural", stroke=1.2, seed=1), _FINE),
     "impressionist": Manner(Style("impressionist", palette="natural", stroke=1.4, seed=2), _BROAD),

@@ -15,7 +15,7 @@ from shared_model.backbone import Backbone
 from shared_model.config import HeadConfig
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, InputError, StorageError
-from shared_model.head import Head
+from shared_model.head import Head, _hold_tone
 from shared_model.provenance import forget, thumbnail
 from shared_model.pyramid import pyramid
 from shared_model.weights import backbone_id
@@ -78,6 +78,16 @@ def test_detail_lets_more_of_the_photo_through(head: Head, picture: Pictures) ->
     assert gap[0] > gap[1] > gap[2]
 
 
+def test_broad_colors_stay_near_the_photos(head: Head, picture: Pictures) -> None:
+    """No blotches: below an eighth of the size, a draft without its last touch keeps to the photo's tones."""
+    colored = head.colored(picture(1))
+    blotch = torch.zeros_like(colored)
+    blotch[:, 1:, 20:70, 20:70] = 0.4
+    held = _hold_tone(colored + blotch, colored, 0.08)
+    gap = [float((pyramid(p, 4)[-1] - pyramid(colored, 4)[-1]).abs().max()) for p in (colored + blotch, held)]
+    assert gap[0] > 0.35 and gap[1] < 0.12
+
+
 def test_saving_and_loading_changes_nothing(head: Head, picture: Pictures) -> None:
     again = Head.from_bytes(head.to_bytes())
     photo = picture(1)
@@ -117,7 +127,8 @@ def test_a_foreign_file_is_refused() -> None:
 
 def test_a_head_with_nonsense_inside_is_refused(head: Head) -> None:
     with pytest.raises(StorageError):
-        Head.from_bytes(dataclasses.replace(head, contrast=head.contrast * torch.nan).to_bytes())
+        broken_surface = dataclasses.replace(head.surface, contrast=head.surface.contrast * torch.nan)
+        Head.from_bytes(dataclasses.replace(head, surface=broken_surface).to_bytes())
     level = head.levels[0]
     broken = dataclasses.replace(level, price=torch.full_like(level.price, torch.nan))
     with pytest.raises(StorageError):

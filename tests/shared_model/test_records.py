@@ -93,7 +93,7 @@ def _config(head: HeadConfig) -> TrainConfig:
 def test_a_visit_makes_both_kinds(picture: Pictures, small_head: HeadConfig) -> None:
     config = dataclasses.replace(_config(small_head), head=dataclasses.replace(small_head, canvas_px=128))
     made = visit(picture(3, 128, 160), [picture(1)], config, random.Random(2))
-    assert [float(record.restyle) for record in made] == [0, 0, 1]
+    assert [float(record.restyle) for record in made] == [0, 0, 0, 0, 1]  # two crops of each draft
     assert all(record.size_px == 64 for record in made)
 
 

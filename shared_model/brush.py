@@ -1,0 +1,103 @@
+"""How a brush sees and moves: broad areas instead of grain, strokes along the shapes.
+
+Three closed-form steps that every head's draft begins with, whatever the style: :func:`abstract`
+flattens the photo's own texture but keeps its edges (Kuwahara et al. 1976, with the soft weights of
+Papari et al. 2007), :func:`directions` finds along which way a shape runs (the structure tensor;
+Kass & Witkin 1987, smoothed as in Kyprianidis & Kang 2011), and :func:`bristles` draws noise out
+along it (line integral convolution; Cabral & Leedom 1993), so that the patches looked up for it are
+strokes that follow the shape.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from shared_model.pyramid import box, halve, luminance, pad_reflect
+
+__all__ = ["abstract", "bristles", "directions"]
+
+_RADIUS = 4  # of the four quadrants that abstract compares, in canvas pixels
+_FLOOR = 2e-4  # variance below which quadrants count as equally even
+_EVEN = 4.0  # exponent of the preference for even quadrants
+
+
+def abstract(photo: Tensor, amount: float) -> Tensor:
+    """Flatten grain and small texture between edges.
+
+    Parameters
+    ----------
+    photo
+        ``(N, 3, H, W) float in [0, 1]``.
+    amount
+        0 leaves the photo, 1 takes all of the filter.
+    """
+    if amount == 0:
+        return photo
+    height, width = photo.shape[-2:]
+    side = _RADIUS + 1
+    padded = pad_reflect(photo, _RADIUS)
+    mean = F.avg_pool2d(padded, side, 1)
+    light = luminance(padded)
+    spread = (F.avg_pool2d(light * light, side, 1) - luminance(mean).square()).clamp_min(0) + _FLOOR
+    preference = (spread / _FLOOR).pow(-_EVEN)
+    total, weight = torch.zeros_like(photo), torch.full_like(photo[:, :1], 1e-12)
+    for y in (0, _RADIUS):
+        for x in (0, _RADIUS):
+            part = preference[:, :, y : y + height, x : x + width]
+            total = total + part * mean[:, :, y : y + height, x : x + width]
+            weight = weight + part
+    return torch.lerp(photo, total / weight, amount)
+
+
+def directions(picture: Tensor) -> Tensor:
+    """Return the unit direction along which shapes run, at half size: ``(1, 3, H, W)`` to ``(1, 2, H/2, W/2)``.
+
+    Channels are the steps to the right and down. A direction and its opposite mean the same.
+    """
+    light = pad_reflect(halve(luminance(picture)), 1)
+    right = light[:, :, 1:-1, 2:] - light[:, :, 1:-1, :-2]
+    down = light[:, :, 2:, 1:-1] - light[:, :, :-2, 1:-1]
+    tensor = torch.cat([right * right, right * down, down * down], 1)
+    for _ in range(3):
+        tensor = box(tensor, 3)
+    angle = 0.5 * torch.atan2(2 * tensor[:, 1:2], tensor[:, 0:1] - tensor[:, 2:3]) + math.pi / 2
+    return torch.cat([angle.cos(), angle.sin()], 1)
+
+
+def bristles(noise: Tensor, along: Tensor, steps: int) -> Tensor:
+    """Draw noise out along a field of directions.
+
+    Parameters
+    ----------
+    noise
+        ``(1, 1, H, W)`` standard normal.
+    along
+        ``(1, 2, H, W)`` unit directions from :func:`directions`.
+    steps
+        Half the length of a stroke, in pixels.
+
+    Returns
+    -------
+    Tensor
+        Same shape, zero mean and unit deviation.
+    """
+    height, width = noise.shape[-2:]
+    rows = torch.arange(height, device=noise.device, dtype=noise.dtype)
+    columns = torch.arange(width, device=noise.device, dtype=noise.dtype)
+    start = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
+    flat, field = noise.flatten(), along[0].flatten(1)
+    total = noise[0, 0].clone()
+    for sign in (1.0, -1.0):
+        place, step = start, sign * along[0]
+        for _ in range(steps):
+            place = place + step.flip(0)
+            index = place[0].round().clamp(0, height - 1).long() * width + place[1].round().clamp(0, width - 1).long()
+            total = total + flat[index]
+            here = field[:, index]
+            step = here * torch.where((here * step).sum(0) < 0, -1.0, 1.0)
+    centred = total - total.mean()
+    return (centred / centred.square().mean().sqrt().clamp_min(1e-6))[None, None]
