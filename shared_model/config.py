@@ -137,7 +137,13 @@ class HeadConfig:
         )
         _require(0 <= self.stroke <= 64, f"stroke must be between 0 and 64, not {self.stroke}")
         _require(self.candidates >= self.atoms, "candidates must be at least atoms")
-        for name, high in (("sharpness", 4.0), ("roughness", 4.0), ("completeness", 1.0), ("tone", 1.0), ("abstraction", 1.0)):
+        for name, high in (
+            ("sharpness", 4.0),
+            ("roughness", 4.0),
+            ("completeness", 1.0),
+            ("tone", 1.0),
+            ("abstraction", 1.0),
+        ):
             value = getattr(self, name)
             _require(0.0 <= value <= high, f"{name} must be between 0 and {high}, not {value}")
 

@@ -290,7 +290,8 @@ class Head:
                 created=str(facts["created"]),
                 color=ColorStats(tensors["color.mean"].view(3), tensors["color.covariance"].view(3, 3)),
                 surface=Surface(
-                    tensors["surface.contrast"].view(_BANDS, CONTRASTS), tensors["surface.values"].view(_BANDS, 3, VALUES)
+                    tensors["surface.contrast"].view(_BANDS, CONTRASTS),
+                    tensors["surface.values"].view(_BANDS, 3, VALUES),
                 ),
                 levels=levels,
                 modulation=tensors["modulation"].flatten(),
