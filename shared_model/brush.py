@@ -3,8 +3,8 @@
 Three closed-form steps that every head's draft begins with, whatever the style: :func:`abstract`
 flattens the photo's own texture but keeps its edges (Kuwahara et al. 1976, with the soft weights of
 Papari et al. 2007), :func:`directions` finds along which way a shape runs (the structure tensor;
-Kass & Witkin 1987, smoothed as in Kyprianidis & Kang 2011), and :func:`bristles` draws noise out
-along it (line integral convolution; Cabral & Leedom 1993), so that the patches looked up for it are
+Kass & Witkin 1987, smoothed as in Kyprianidis & Kang 2011), and :func:`trails` and :func:`bristles`
+draw noise out along it (line integral convolution; Cabral & Leedom 1993), so that the patches looked up for it are
 strokes that follow the shape.
 """
 
@@ -13,12 +13,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from shared_model.pyramid import box, halve, luminance, pad_reflect
+from shared_model.pyramid import box, halve, luminance, pad_reflect, window_mean
 
-__all__ = ["abstract", "bristles", "directions"]
+__all__ = ["abstract", "bristles", "directions", "trails"]
 
 _RADIUS = 4  # of the four quadrants that abstract compares, in canvas pixels
 _FLOOR = 2e-4  # variance below which quadrants count as equally even
@@ -40,9 +39,9 @@ def abstract(photo: Tensor, amount: float) -> Tensor:
     height, width = photo.shape[-2:]
     side = _RADIUS + 1
     padded = pad_reflect(photo, _RADIUS)
-    mean = F.avg_pool2d(padded, side, 1)
+    mean = window_mean(padded, side)
     light = luminance(padded)
-    spread = (F.avg_pool2d(light * light, side, 1) - luminance(mean).square()).clamp_min(0) + _FLOOR
+    spread = (window_mean(light * light, side) - luminance(mean).square()).clamp_min(0) + _FLOOR
     preference = (spread / _FLOOR).pow(-_EVEN)
     total, weight = torch.zeros_like(photo), torch.full_like(photo[:, :1], 1e-12)
     for y in (0, _RADIUS):
@@ -68,36 +67,42 @@ def directions(picture: Tensor) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], 1)
 
 
-def bristles(noise: Tensor, along: Tensor, steps: int) -> Tensor:
-    """Draw noise out along a field of directions.
+def trails(along: Tensor, steps: int) -> Tensor:
+    """Follow a field of directions both ways from every pixel.
 
     Parameters
     ----------
-    noise
-        ``(1, 1, H, W)`` standard normal.
     along
         ``(1, 2, H, W)`` unit directions from :func:`directions`.
     steps
-        Half the length of a stroke, in pixels.
+        Pixels to go each way: half the length of a stroke.
 
     Returns
     -------
     Tensor
-        Same shape, zero mean and unit deviation.
+        ``(2 steps + 1, H W)`` flat indices of the pixels on each pixel's trail.
     """
-    height, width = noise.shape[-2:]
-    rows = torch.arange(height, device=noise.device, dtype=noise.dtype)
-    columns = torch.arange(width, device=noise.device, dtype=noise.dtype)
-    start = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
-    flat, field = noise.flatten(), along[0].flatten(1)
-    total = noise[0, 0].clone()
+    height, width = along.shape[-2:]
+    field = along[0].flatten(1)
+    rows = torch.arange(height, device=along.device).repeat_interleave(width)
+    columns = torch.arange(width, device=along.device).repeat(height)
+    trail = [rows * width + columns]
     for sign in (1.0, -1.0):
-        place, step = start, sign * along[0]
+        x, y, step = columns.to(along.dtype), rows.to(along.dtype), sign * field
         for _ in range(steps):
-            place = place + step.flip(0)
-            index = place[0].round().clamp(0, height - 1).long() * width + place[1].round().clamp(0, width - 1).long()
-            total = total + flat[index]
+            x, y = x + step[0], y + step[1]
+            index = y.round().clamp(0, height - 1).long() * width + x.round().clamp(0, width - 1).long()
+            trail.append(index)
             here = field[:, index]
             step = here * torch.where((here * step).sum(0) < 0, -1.0, 1.0)
+    return torch.stack(trail)
+
+
+def bristles(noise: Tensor, trail: Tensor) -> Tensor:
+    """Average noise ``(1, 1, H, W)`` along :func:`trails`: same shape, zero mean and unit deviation."""
+    flat = noise.flatten()
+    total = flat.clone()
+    for index in trail[1:]:
+        total += flat[index]
     centred = total - total.mean()
-    return (centred / centred.square().mean().sqrt().clamp_min(1e-6))[None, None]
+    return (centred / centred.square().mean().sqrt().clamp_min(1e-6)).view_as(noise)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 __all__ = ["Dictionary"]
 
-_CHUNK = 4096  # queries compared at once: keeps the score table in the processor's cache
+_CHUNK = 1024  # queries compared at once: keeps the score table in the processor's cache
 _RIM = 0.02  # smallest blending weight inside a patch
 
 
@@ -112,7 +112,7 @@ class Dictionary:
         found = []
         for part in queries.split(_CHUNK):
             extended = torch.cat([part, part.square().sum(1, True), torch.ones_like(part[:, :1])], 1)
-            found.append((extended @ table).argmin(1))
+            found.append((extended @ table).min(1).indices)
         return torch.cat(found)
 
     def distances(self, queries: Tensor) -> Tensor:
@@ -154,14 +154,14 @@ class Dictionary:
         base_columns = torch.arange(grid[1], device=picture.device).repeat(grid[0]) * stride
         chosen = self.nearest(self.project(padded, base_rows + offsets[0], base_columns + offsets[1]))
         shift = offsets[0] * stride + offsets[1]
-        tiles = self._shifted(stride)[shift * len(self.price) + chosen]  # (n, 4 reach reach)
-        summed = F.fold(tiles.T[None], (full[0], full[1]), reach, stride=stride)
+        tiles = self._shifted(stride).index_select(1, shift * len(self.price) + chosen)  # (4 reach reach, n)
+        summed = F.fold(tiles[None], (full[0], full[1]), reach, stride=stride)
         painted = summed[:, :3] / summed[:, 3:]
         top = k - 1
         return painted[:, :, top : top + height, top : top + width], chosen.view(grid[0], grid[1])
 
     def _shifted(self, stride: int) -> Tensor:
-        """All weighted patches at all offsets: ``(stride stride M, 4 reach reach)``; the 4th channel is weight."""
+        """All weighted patches at all offsets: ``(4 reach reach, stride stride M)``; the 4th channel is weight."""
         k, count = self.side, len(self.price)
         window = _window(k).to(self.values.device)
         weighted = torch.cat([self.values * window, window.expand(count, 1, k, k)], 1)
@@ -169,7 +169,7 @@ class Dictionary:
         variants = [
             F.pad(weighted, (x, room - x, y, room - y)).flatten(1) for y in range(stride) for x in range(stride)
         ]
-        return torch.cat(variants)
+        return torch.cat(variants).T.contiguous()
 
 
 def _pad_to(picture: Tensor, *, before: int, full: list[int]) -> Tensor:

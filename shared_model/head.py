@@ -20,14 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared_model.brush import abstract, bristles, directions
+from shared_model.brush import abstract, bristles, directions, trails
 from shared_model.color import ColorStats, transfer
 from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, InputError, StorageError
 from shared_model.images import resize_short
 from shared_model.provenance import check_origin, read_optional, thumbnail
-from shared_model.pyramid import bands, box, collapse, halve, luminance, pyramid, resize_like
+from shared_model.pyramid import bands, box, collapse, decompose, halve, luminance, pyramid, resize_like
 from shared_model.samples import sample_photos
 from shared_model.surface import CONTRASTS, VALUES, Surface
 
@@ -179,12 +179,18 @@ class Head:
         steps = pyramid(colored, self.config.levels)
         painted, choices = steps[-1], []
         generator = torch.Generator().manual_seed(seed)
-        along = directions(colored)
+        along = directions(colored)  # at half size: the finest strokes are two pixels wide
+        field = trail = torch.empty(0)
         for level in reversed(range(len(self.levels))):
             if level < len(self.levels) - 1:
                 own_detail = steps[level] - resize_like(steps[level + 1], steps[level])
                 painted = resize_like(painted, steps[level]) + self.config.sharpness * own_detail
-            painted = painted + self._roughness(level, painted, along, generator)
+            if level > 1:
+                field = F.normalize(resize_like(along, painted), dim=1)
+                trail = trails(field, self.config.stroke)
+            elif field is not along:  # the two finest levels share their trails
+                field, trail = along, trails(along, self.config.stroke)
+            painted = painted + self._roughness(level, painted, field, trail, generator)
             painted, chosen = self.levels[level].repaint(
                 painted, stride=3 if level == 0 else 2, seed=1 + seed * 16 + level
             )
@@ -198,12 +204,10 @@ class Head:
         """Give a painting ``(1, 3, H, W)`` at canvas scale the strength of the owner's marks; in [0, 1]."""
         return self.surface.finish(painted).clamp(0, 1)
 
-    def _roughness(self, level: int, like: Tensor, along: Tensor, generator: torch.Generator) -> Tensor:
+    def _roughness(self, level: int, like: Tensor, along: Tensor, trail: Tensor, generator: torch.Generator) -> Tensor:
         """Noise ``(1, 1, H, W)`` drawn out along the shapes: it breaks flat areas up into strokes."""
-        along = along if level < 2 else F.normalize(resize_like(along, like), dim=1)
         noise = torch.randn(1, 1, *along.shape[-2:], generator=generator).to(like.device)
-        strokes = resize_like(bristles(noise, along, self.config.stroke), like)
-        return self.config.roughness * self.surface.deviation(level) * strokes
+        return self.config.roughness * self.surface.deviation(level) * resize_like(bristles(noise, trail), like)
 
     def _priced(self) -> Head:
         """Set the price of every patch from how far it lies from what photos ask for."""
@@ -368,17 +372,18 @@ def _grid_keys(level: Dictionary, picture: Tensor) -> Tensor:
 
 def _hold_tone(painted: Tensor, colored: Tensor, allowed: float) -> Tensor:
     """Keep broad colors within ``allowed`` of the photo's in the owner's palette: no blotches on skin."""
-    details, coarse = bands(painted, _TONE_LEVEL), pyramid(painted, _TONE_LEVEL + 1)[-1]
+    details, coarse = decompose(painted, _TONE_LEVEL)
     wanted = pyramid(colored, _TONE_LEVEL + 1)[-1]
     return collapse(details, wanted + (coarse - wanted).clamp(-allowed, allowed))
 
 
 def _inject(colored: Tensor, painted: Tensor, detail: float) -> Tensor:
     """Let the photo's own bands through where it has structure (faces, edges), not on flat areas."""
-    count, mixed = len(_SHOWN), []
-    for photo_band, own_band, shown in zip(bands(colored, count), bands(painted, count), _SHOWN, strict=True):
+    own_bands, coarse = decompose(painted, len(_SHOWN))
+    mixed = []
+    for photo_band, own_band, shown in zip(bands(colored, len(_SHOWN)), own_bands, _SHOWN, strict=True):
         energy = box(luminance(photo_band).square(), 3).clamp_min(0).sqrt()
         salience = energy / (energy + 2.0 * energy.mean() + 1e-4)
         weight = (2 * detail * shown * salience).clamp(max=1.0)
         mixed.append((1 - weight) * own_band + weight * 1.3 * photo_band)
-    return collapse(mixed, pyramid(painted, count + 1)[-1])
+    return collapse(mixed, coarse)

@@ -39,8 +39,8 @@ def visit(painting: Tensor, photos: Sequence[Tensor], config: TrainConfig, rando
     Returns
     -------
     list of Batch
-        Two photo records for each of ``photos_per_visit`` photos and, where both halves of the painting are large enough,
-        ``restyles_per_visit`` restyle records, one record each, ``record_px`` wide.
+        Two photo records for each of ``photos_per_visit`` photos and, where both halves of the painting
+        are large enough, ``restyles_per_visit`` restyle records, one record each, ``record_px`` wide.
     """
     head_config = _varied(config.head, random_state)
     short = round(config.head.canvas_px * random_state.choice(_CANVASES))
@@ -73,7 +73,7 @@ def visit(painting: Tensor, photos: Sequence[Tensor], config: TrainConfig, rando
 
 
 def _varied(config: HeadConfig, random_state: random.Random) -> HeadConfig:
-    """Return the settings of some device's head: a firmer hand, shorter or longer strokes, more or less broken color."""
+    """Return the settings of some device's head: a firmer hand, longer strokes, more or less broken color."""
     return replace(
         config,
         sharpness=random_state.choice((1.5, 2.0)),

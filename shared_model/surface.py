@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared_model.pyramid import bands, box, collapse, luminance, pyramid
+from shared_model.pyramid import bands, box, collapse, decompose, luminance
 
 __all__ = ["CONTRASTS", "VALUES", "Surface"]
 
@@ -24,7 +24,7 @@ CONTRASTS, VALUES = 33, 129  # quantiles kept per band: of local contrast, and o
 _RADIUS = 2  # local contrast is taken over a square of 5 x 5 pixels of its band
 _LOWEST_GAIN, _HIGHEST_GAIN = 0.5, 3.0
 _BINS = 1024
-_SAMPLES = 1 << 15
+_SAMPLES = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,9 @@ class Surface:
             Same shape, not clamped. What lies below the coarsest band stays as it is.
         """
         count = len(self.contrast)
-        coarse, done = pyramid(picture, count + 1)[-1], []
-        for i, band in enumerate(bands(picture, count)):
+        details, coarse = decompose(picture, count)
+        done = []
+        for i, band in enumerate(details):
             strength = _contrast(band)
             wanted = _map(strength, self.contrast[i][None], _quantiles(_sample(strength), CONTRASTS))
             gain = (wanted / strength).clamp(_LOWEST_GAIN, _HIGHEST_GAIN).view(1, 1, *band.shape[-2:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shared_model.brush import abstract, bristles, directions
+from shared_model.brush import abstract, bristles, directions, trails
 
 
 def _stripes(vertical: bool) -> torch.Tensor:
@@ -41,7 +41,7 @@ def test_directions_run_along_stripes(vertical: bool) -> None:
 
 def test_bristles_are_long_along_the_shape_and_short_across() -> None:
     noise = torch.randn(1, 1, 48, 48, generator=torch.Generator().manual_seed(3))
-    drawn = bristles(noise, directions(_stripes(vertical=True)), 5)[0, 0]
+    drawn = bristles(noise, trails(directions(_stripes(vertical=True)), 5))[0, 0]
     inner = drawn[8:-8, 8:-8]
     along, across = (inner[1:] - inner[:-1]).abs().mean(), (inner[:, 1:] - inner[:, :-1]).abs().mean()
     assert float(along) < 0.5 * float(across)
@@ -50,7 +50,7 @@ def test_bristles_are_long_along_the_shape_and_short_across() -> None:
 
 def test_no_steps_keep_the_noise() -> None:
     noise = torch.randn(1, 1, 20, 30, generator=torch.Generator().manual_seed(3))
-    drawn = bristles(noise, directions(torch.rand(1, 3, 40, 60)), 0)
+    drawn = bristles(noise, trails(directions(torch.rand(1, 3, 40, 60)), 0))
     torch.testing.assert_close(drawn, (noise - noise.mean()) / noise.std(correction=0))
 
 
@@ -59,4 +59,4 @@ def test_tiny_pictures(size: tuple[int, int]) -> None:
     picture = torch.rand(1, 3, *size)
     along = directions(picture)
     assert abstract(picture, 0.5).shape == picture.shape
-    assert bool(torch.isfinite(bristles(torch.randn(1, 1, *along.shape[-2:]), along, 4)).all())
+    assert bool(torch.isfinite(bristles(torch.randn(1, 1, *along.shape[-2:]), trails(along, 4))).all())
