@@ -23,7 +23,17 @@ from shared_model.images import load_tensor, resize_short
 from shared_model.stylize import Options
 from shared_model.weights import backbone_id, load_backbone
 
-__all__ = ["HEAD_ALONE", "PALETTE_ALONE", "Hand", "Passive", "attuned", "content_hash", "fitted_head", "load_hands", "painting_key"]
+__all__ = [
+    "HEAD_ALONE",
+    "PALETTE_ALONE",
+    "Hand",
+    "Passive",
+    "attuned",
+    "content_hash",
+    "fitted_head",
+    "load_hands",
+    "painting_key",
+]
 
 HEAD_ALONE, PALETTE_ALONE = "head", "palette"
 
@@ -84,7 +94,7 @@ def load_hands(files: Sequence[str | Path], *, palette: bool = False) -> list[Ha
     if palette:
         hands.append(Hand(PALETTE_ALONE, Passive(draft=False), _code() + digest(HeadConfig())))
     named = [_name(str(file)) for file in files]
-    stems = [path.stem for _, path in named]
+    stems = [path.stem for given, path in named if not given]
     for given, path in named:
         name = given or (path.stem if stems.count(path.stem) == 1 else path.resolve().parent.name)
         backbone = load_backbone(path)

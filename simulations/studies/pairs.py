@@ -126,7 +126,9 @@ def _names(splits: dict[str, list[str]], key: str, index: PictureIndex) -> list[
                 kept.append(index.shortest(name))
                 break
     if not kept:
-        raise InputError(f"none of the pictures of {key!r} lies in {index.folder}", hint="check --splits and the folder")
+        raise InputError(
+            f"none of the pictures of {key!r} lies in {index.folder}", hint="check --splits and the folder"
+        )
     return kept
 
 
