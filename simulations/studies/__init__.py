@@ -21,6 +21,7 @@ __all__ = ["STUDIES", "describe", "run_study", "study_parser"]
 STUDIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "pairs": ("simulations.studies.pairs", "draw fresh pairs of photos and paintings to measure on"),
+        "judge": ("simulations.studies.judge", "does an independent judge name the right painter"),
         "quality": ("simulations.studies.quality", "how well do backbones paint, against the head alone"),
     }
 )

@@ -93,7 +93,8 @@ def _sheet(rows: Sequence[SheetRow], columns: Sequence[str], tile: int) -> Image
 
 def _height(row: SheetRow, tile: int) -> int:
     height, width = row.pictures[0].shape[:2]
-    return round(tile * min(_TALLEST, height / width))
+    share: float = min(_TALLEST, height / width)
+    return round(tile * share)
 
 
 def _fitted(picture: Bytes, width: int, height: int) -> Image.Image:

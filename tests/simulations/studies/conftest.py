@@ -40,3 +40,13 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_picture(folder / "art" / "slanted.png", painting(10))
     save_picture(folder / "art" / "ada" / "upright.png", painting(11, angle=90))
     return folder
+
+
+@pytest.fixture(scope="session")
+def atelier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two painters, ``level`` and ``steep``: same colors, strokes in different directions."""
+    folder = tmp_path_factory.mktemp("atelier")
+    for name, angle in (("level", 0.0), ("steep", 90.0)):
+        for index in range(2):
+            save_picture(folder / name / f"{index}.png", painting(20 + index, angle=angle, side=200))
+    return folder
