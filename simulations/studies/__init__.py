@@ -20,6 +20,7 @@ __all__ = ["STUDIES", "describe", "run_study", "study_parser"]
 #: Name to (module, what it answers in one line).
 STUDIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "losses": ("simulations.studies.losses", "which adversarial loss and which trunk paint best"),
         "pairs": ("simulations.studies.pairs", "draw fresh pairs of photos and paintings to measure on"),
         "judge": ("simulations.studies.judge", "does an independent judge name the right painter"),
         "quality": ("simulations.studies.quality", "how well do backbones paint, against the head alone"),

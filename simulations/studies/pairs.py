@@ -10,18 +10,18 @@ import argparse
 import json
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from client.console import Console
 from client.parser import Parser
-from shared_model.errors import InputError, StorageError
+from shared_model.errors import InputError
 from shared_model.files import read_bytes, write_atomic
 from shared_model.images import find_pictures
 from simulations.studies import study_parser
 
-__all__ = ["Pair", "PictureIndex", "draw_pairs", "parser", "read_pairs", "run"]
+__all__ = ["Pair", "PictureIndex", "draw_pairs", "parser", "read_pairs", "read_splits", "run", "split_files"]
 
 
 @dataclass(frozen=True)
@@ -115,20 +115,40 @@ def draw_pairs(
     return [Pair(photos[turn % len(photos)], arts[moved % len(arts)]) for turn, moved in turns]
 
 
-def _names(splits: dict[str, list[str]], key: str, index: PictureIndex) -> list[str]:
-    """Return the pictures of a split that lie below the folder of ``index``, by their shortest names."""
-    kept = []
-    for entry in splits.get(key, []):
-        parts = PurePosixPath(entry).parts
-        below = ["/".join(parts[start:]) for start in range(len(parts))]
-        for name in below:
-            if (index.folder / name).is_file():
-                kept.append(index.shortest(name))
-                break
-    if not kept:
+def read_splits(path: Path | str) -> dict[str, list[str]]:
+    """Read a splits file: names of splits to lists of paths.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    try:
+        splits = json.loads(read_bytes(path, limit=16 << 20))
+        return {str(key): [str(entry) for entry in value] for key, value in splits.items() if isinstance(value, list)}
+    except (ValueError, AttributeError) as error:
         raise InputError(
-            f"none of the pictures of {key!r} lies in {index.folder}", hint="check --splits and the folder"
-        )
+            f"{path} is not a table of splits", hint='expected {"photos_val": [PATH, ...], ...}'
+        ) from error
+
+
+def split_files(splits: Mapping[str, Sequence[str]], key: str, folder: Path | str) -> list[str]:
+    """Return the pictures of a split that lie in ``folder``, by their paths below it.
+
+    A split may name them from a folder further up (``art/monet.jpg`` is found in ``art/``, too).
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    kept = []
+    for entry in splits.get(key, ()):
+        parts = PurePosixPath(entry).parts
+        below = ("/".join(parts[start:]) for start in range(len(parts)))
+        kept += [name for name in below if (Path(folder) / name).is_file()][:1]
+    if not kept:
+        raise InputError(f"none of the pictures of {key!r} lies in {folder}", hint="check --splits and the folder")
     return kept
 
 
@@ -155,16 +175,12 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
     """Draw and write."""
     if parsed.count < 1:
         raise InputError("count must be at least 1")
-    try:
-        splits = json.loads(read_bytes(parsed.splits, limit=16 << 20))
-    except ValueError as error:
-        raise StorageError(f"{parsed.splits} is not JSON", hint="is this the right file?") from error
-    if not isinstance(splits, dict):
-        raise InputError(f"{parsed.splits} is not a table of splits", hint='expected {"photos_val": [...], ...}')
+    splits = read_splits(parsed.splits)
+    photos, arts = PictureIndex(parsed.photos), PictureIndex(parsed.art)
     avoid = [pair for path in parsed.avoid for pair in read_pairs(path)]
     pairs = draw_pairs(
-        _names(splits, parsed.photo_split, PictureIndex(parsed.photos)),
-        _names(splits, parsed.art_split, PictureIndex(parsed.art)),
+        [photos.shortest(path) for path in split_files(splits, parsed.photo_split, parsed.photos)],
+        [arts.shortest(path) for path in split_files(splits, parsed.art_split, parsed.art)],
         count=parsed.count,
         seed=parsed.seed,
         avoid=avoid,
