@@ -99,6 +99,7 @@ def test_only_painters_above_chance_count() -> None:
     assert accuracy["confusion"] == {"a": {"a": 2}, "b": {"b": 1}}
 
 
+@pytest.mark.slow
 def test_the_command_compares_hands_on_the_same_photos_and_keeps_its_judges(
     atelier: Path, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
