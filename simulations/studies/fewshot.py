@@ -1,8 +1,7 @@
 """Few-shot and cross-domain: a head from ONE picture, in manners near to and far from the training art.
 
 Near are oil and impressionist paintings; far are line drawing, red chalk, woodcut, mosaic (all by easel's own
-painters) and whatever pictures are named with ``--art`` (a weave, a line sketch). Own painters are
-scored against *another* picture by the same painter, named pictures against themselves.
+painters) and whatever pictures are named with ``--art`` (a weave, a line sketch). Scores compare with that one picture.
 """
 
 from __future__ import annotations
@@ -55,18 +54,15 @@ class Domain:
         Like the paintings that backbones are trained on.
     picture
         The one that the head is fitted on.
-    reference
-        What scores compare with.
     """
 
     name: str
     near: bool
     picture: Path
-    reference: Path
 
 
 def domains(folder: Path, *, manners: Sequence[str], art: str | None, names: Sequence[str]) -> list[Domain]:
-    """Return the manners; own painters' two pictures each are painted into ``folder`` if not there.
+    """Return the manners; own painters' pictures are painted into ``folder`` if not there.
 
     Raises
     ------
@@ -78,15 +74,14 @@ def domains(folder: Path, *, manners: Sequence[str], art: str | None, names: Seq
         if manner not in MANNERS:
             raise InputError(f"there is no manner {manner!r}", hint=f"choose from {', '.join(MANNERS)}")
         style, near = MANNERS[manner]
-        files = [folder / f"{manner.replace(' ', '-')}-{index}.png" for index in range(2)]
-        if not all(file.is_file() for file in files):
-            for file, picture in zip(files, builtin_pictures(style, 2), strict=True):
-                save_picture(file, to_uint8(picture))
-        made.append(Domain(manner, near, files[0], files[1]))
+        file = folder / f"{manner.replace(' ', '-')}.png"
+        if not file.is_file():
+            save_picture(file, to_uint8(builtin_pictures(style, 1)[0]))
+        made.append(Domain(manner, near, file))
     if names and not art:
         raise InputError("--styles names pictures of --art", hint="add --art DIR")
     index = PictureIndex(art) if art and names else None
-    return [*made, *(Domain(name, False, index[name], index[name]) for name in names if index)]
+    return [*made, *(Domain(name, False, index[name]) for name in names if index)]
 
 
 def _photos(parsed: argparse.Namespace, folder: Path) -> list[Path]:
@@ -130,7 +125,7 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
         raise InputError("no manner is named", hint="use --manners, or --art with --styles")
     photos = _photos(parsed, place.folder / "photos")
     jobs = [
-        Job((domain.picture,), domain.reference, tuple((Pair(p.stem, domain.name), p) for p in photos))
+        Job((domain.picture,), domain.picture, tuple((Pair(p.stem, domain.name), p) for p in photos))
         for domain in known
     ]
     rows = run_jobs(

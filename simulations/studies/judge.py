@@ -13,133 +13,28 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from client.console import Console
 from client.parser import Parser
 from shared_model.errors import InputError
 from shared_model.files import write_atomic
-from shared_model.images import find_pictures, load_tensor, save_picture, to_uint8
+from shared_model.images import find_pictures, load_tensor
 from shared_model.stylize import Options
 from simulations.studies import classifier as classifier_module
 from simulations.studies import study_parser
 from simulations.studies.classifier import Classifier, train_classifier
+from simulations.studies.folds import SCALE_PX, Fold, at_scale, folds_of
 from simulations.studies.hands import content_hash
-from simulations.studies.intervals import Estimate, estimate
 from simulations.studies.pairs import Pair
 from simulations.studies.scoring import Job, Workplace, run_jobs
+from simulations.studies.votes import Vote, compare_votes, confusion, mean_votes, real_accuracy, separable, vote
 
-__all__ = ["Fold", "Vote", "folds_of", "parser", "real_accuracy", "run", "separable"]
-
-SCALE_PX = 512  # short side at which the judge sees works and stylized photos: the canvas of the heads
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Per painter: what the judge learns from, and what heads are fitted on."""
-
-    learned: Mapping[str, tuple[Path, ...]]
-    aside: Mapping[str, tuple[Path, ...]]
-
-
-@dataclass(frozen=True)
-class Vote:
-    """What the judge says of one picture.
-
-    Parameters
-    ----------
-    right
-        Whose it should be.
-    named
-        All painters, likeliest first: mean probability over the picture's crops.
-    log_probability
-        Of the right painter, natural logarithm.
-    crops
-        Share of the crops that are given to the right painter.
-    """
-
-    right: str
-    named: tuple[str, ...]
-    log_probability: float
-    crops: float
-
-    @property
-    def first(self) -> float:
-        """1 if the right painter is named."""
-        return float(self.named[0] == self.right)
-
-    @property
-    def among_three(self) -> float:
-        """1 if the right painter is among the first three."""
-        return float(self.right in self.named[:3])
-
-
-def vote(judge: Classifier, picture: Tensor, right: str) -> Vote:
-    """Show a picture ``(1, 3, H, W)`` to the judge."""
-    chances = judge.probabilities(picture)
-    mean = chances.mean(0)
-    place = judge.painters.index(right)
-    named = tuple(judge.painters[index] for index in mean.argsort(descending=True).tolist())
-    share = float((chances.argmax(1) == place).float().mean())
-    return Vote(right, named, math.log(float(mean[place]) + 1e-6), share)
-
-
-def folds_of(folder: Path, *, count: int, unit: str, halves: Path) -> list[Fold]:
-    """Split the works of every painter (a folder each).
-
-    Parameters
-    ----------
-    count
-        Folds; fold ``f`` sets the works ``f, f + count ...`` of each painter aside.
-    unit
-        ``painter``, or ``work``: every work is a class, and halves of works are kept apart.
-    halves
-        Where halves of works are written.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two painters or a painter has fewer than two works.
-    """
-    works = {item.name: find_pictures([item]) for item in sorted(folder.iterdir()) if item.is_dir()}
-    if len(works) < 2 or min(len(files) for files in works.values()) < 2:
-        raise InputError(f"{folder} must hold two painters or more, a folder each, with two works or more")
-    if unit == "work":
-        cut = {f"{name}-{file.stem}": _halves(file, halves) for name, files in works.items() for file in files}
-        sides = [({n: (c[i],) for n, c in cut.items()}, {n: (c[1 - i],) for n, c in cut.items()}) for i in range(2)]
-        return [Fold(learned, aside) for learned, aside in sides[:count]]
-    count = min(count, *(len(files) for files in works.values()))
-    return [
-        Fold(
-            {name: tuple(f for i, f in enumerate(files) if i % count != fold) for name, files in works.items()},
-            {name: tuple(files[fold::count]) for name, files in works.items()},
-        )
-        for fold in range(count)
-    ]
-
-
-def _halves(file: Path, folder: Path) -> tuple[Path, Path]:
-    picture = to_uint8(load_tensor(file, SCALE_PX))
-    middle = picture.shape[1] // 2
-    parts = (picture[:, :middle], picture[:, middle:])
-    if picture.shape[0] > picture.shape[1]:
-        middle = picture.shape[0] // 2
-        parts = (picture[:middle], picture[middle:])
-    names = [folder / f"{file.parent.name}-{file.stem}-{side}.png" for side in ("a", "b")]
-    for name, part in zip(names, parts, strict=True):
-        save_picture(name, part)
-    return names[0], names[1]
-
-
-def _at_scale(path: Path, unit: str) -> Tensor:
-    return load_tensor(path) if unit == "work" else load_tensor(path, SCALE_PX)
+__all__ = ["parser", "run", "to_markdown"]
 
 
 def _trained(fold: Fold, *, unit: str, gray: bool, steps: int, seed: int, folder: Path) -> Classifier:
@@ -150,64 +45,10 @@ def _trained(fold: Fold, *, unit: str, gray: bool, steps: int, seed: int, folder
     path = folder / f"{'gray' if gray else 'color'}-{key}.safetensors"
     if path.is_file():
         return Classifier.load(path)
-    works = {name: [_at_scale(file, unit) for file in files] for name, files in fold.learned.items()}
+    works = {name: [at_scale(file, unit) for file in files] for name, files in fold.learned.items()}
     judge = train_classifier(works, gray=gray, steps=steps, seed=seed)
     judge.save(path)
     return judge
-
-
-def real_accuracy(votes: Sequence[Vote]) -> dict[str, Any]:
-    """Return how good a judge is on real pictures that it has not seen.
-
-    Returns
-    -------
-    dict
-        ``crops``, ``pictures`` and ``pictures_among_three``: shares named right; ``painters``: share
-        of crops named right by painter; ``confusion``: right painter to named painter to count of pictures.
-    """
-    painters = sorted({vote.right for vote in votes})
-    by_painter = {name: [vote for vote in votes if vote.right == name] for name in painters}
-    return {
-        "crops": sum(vote.crops for vote in votes) / len(votes),
-        "pictures": sum(vote.first for vote in votes) / len(votes),
-        "pictures_among_three": sum(vote.among_three for vote in votes) / len(votes),
-        "painters": {name: sum(vote.crops for vote in some) / len(some) for name, some in by_painter.items()},
-        "confusion": confusion(votes),
-    }
-
-
-def confusion(votes: Sequence[Vote]) -> dict[str, dict[str, int]]:
-    """Return the right painter, to the named one, to how many pictures."""
-    table: dict[str, dict[str, int]] = {}
-    for item in votes:
-        row = table.setdefault(item.right, {})
-        row[item.named[0]] = row.get(item.named[0], 0) + 1
-    return table
-
-
-def separable(accuracy: Mapping[str, Any], *, factor: float) -> list[str]:
-    """Return the painters whose real crops are named right at least ``factor`` times as often as by chance."""
-    shares: Mapping[str, float] = accuracy["painters"]
-    return [name for name, share in shares.items() if share >= factor / len(shares)]
-
-
-def _compare(votes: Mapping[str, Sequence[Vote]], first: str, second: str) -> dict[str, Estimate]:
-    groups = [item.right for item in votes[second]]
-    both = list(zip(votes[first], votes[second], strict=True))
-    return {
-        "top1": estimate([a.first - b.first for a, b in both], groups),
-        "top3": estimate([a.among_three - b.among_three for a, b in both], groups),
-        "log_probability": estimate([a.log_probability - b.log_probability for a, b in both], groups),
-    }
-
-
-def _means(votes: Sequence[Vote]) -> dict[str, Estimate]:
-    groups = [item.right for item in votes]
-    return {
-        "top1": estimate([item.first for item in votes], groups),
-        "top3": estimate([item.among_three for item in votes], groups),
-        "log_probability": estimate([item.log_probability for item in votes], groups),
-    }
 
 
 def parser() -> Parser:
@@ -271,7 +112,7 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
 
 def _real_votes(folds: Sequence[Fold], judges: Sequence[Classifier], unit: str) -> list[Vote]:
     return [
-        vote(judge, _at_scale(file, unit), name)
+        vote(judge, at_scale(file, unit), name)
         for fold, judge in zip(folds, judges, strict=True)
         for name, files in fold.aside.items()
         for file in files
@@ -311,11 +152,11 @@ def _verdict(votes: Mapping[str, Sequence[Vote]], hands: Sequence[str]) -> dict[
     pairs = [(b, a) for index, b in enumerate(hands) for a in hands[:index]]
     return {
         "stylized": {
-            hand: {key: asdict(value) for key, value in _means(found).items()} | {"confusion": confusion(found)}
+            hand: {key: asdict(value) for key, value in mean_votes(found).items()} | {"confusion": confusion(found)}
             for hand, found in votes.items()
         },
         "differences": {
-            f"{b} - {a}": {key: asdict(value) for key, value in _compare(votes, b, a).items()} for b, a in pairs
+            f"{b} - {a}": {key: asdict(value) for key, value in compare_votes(votes, b, a).items()} for b, a in pairs
         },
     }
 

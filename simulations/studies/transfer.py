@@ -3,7 +3,9 @@
 For one manner of painting, a head is fitted on 1, 4 or 10 pictures; then nothing, the modulation
 numbers, those and low-rank adapters, or those and the whole generator are tuned, all with the same
 loop, steps and records. Photos to tune on, to choose the best step on (validation) and to test on are
-disjoint; scores compare with pictures by the same painter that nothing was fitted on.
+disjoint. Scores compare with the first picture that was fitted on ("own": what was asked for), and with
+pictures by the same painter that nothing was fitted on ("other"; of those, texture and joint
+statistics say something, colors may belong to another subject).
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ _PARTS = ("headline", "content", "texture", "joint")
 def builtin_pictures(style: Style, count: int, *, size_px: int = 512) -> list[Tensor]:
     """Return square pictures by one of easel's own painters: parts of built-in photos, painted."""
     photos = default_photos()
-    models = [photos[name] for name in ("rocket", "coffee", "motorcycle_right")]  # no photo that is painted later
+    models = [photos[name] for name in ("coffee", "rocket", "motorcycle_right")]  # no photo that is painted later
     each = -(-count // len(models))
     parts = [crops(photo, each, size=size_px, seed=index) for index, photo in enumerate(models)]
     chosen = [parts[index % len(models)][index // len(models)] for index in range(count)]
@@ -76,7 +78,8 @@ def _pictures(parsed: argparse.Namespace) -> dict[str, list[Tensor]]:
         random.Random(parsed.seed).shuffle(files)
         return {Path(parsed.pictures).name: [load_tensor(path) for path in files[-needed:]]}
     return {
-        manner: builtin_pictures(Style(manner, stroke=1.4, seed=parsed.seed + 1), needed) for manner in parsed.manners
+        manner: builtin_pictures(Style(manner, palette="dusk", stroke=1.4, seed=parsed.seed + 1), needed)
+        for manner in parsed.manners
     }
 
 
@@ -99,7 +102,8 @@ class _Scale:
                 place = number, index
                 if place not in self._before:
                     self._before[place] = photo_distances(original, painting, like=painted)
-                rows.append(score_pair(painted, original, painting, before=self._before[place]))
+                score = score_pair(painted, original, painting, before=self._before[place])
+                rows.append(score | {"other": float(index > 0)})
         return rows
 
 
@@ -108,7 +112,7 @@ def parser() -> Parser:
     made = study_parser(
         "transfer",
         description="Tune nothing, modulation numbers, low-rank adapters or the whole generator on 1, 4 and 10 "
-        "pictures, and score what is painted against the painter's other pictures. Without --pictures, easel's own "
+        "pictures, and score what is painted. Without --pictures, easel's own "
         "painters paint scikit-image's photos.",
         example="easel-sim study transfer --out runs/transfer",
     )
@@ -136,7 +140,7 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
     cells: list[dict[str, Any]] = []
     for manner, pictures in _pictures(parsed).items():
         references = pictures[-parsed.references :]
-        analyzed = [Painting.of(to_uint8(reference)) for reference in references]
+        analyzed = [Painting.of(to_uint8(reference)) for reference in (pictures[0], *references)]
         scales = {part: _Scale(photos[part], analyzed) for part in ("validation", "test")}
         save_picture(folder / "painted" / f"{manner}-reference.png", to_uint8(references[0]))
         for count in sorted({min(count, len(pictures) - parsed.references) for count in parsed.images}):
@@ -169,8 +173,8 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
                     cell["test"] = scales["test"].scores(tuned, keep)
                     write_atomic(path, json.dumps(cell).encode())
                 cells.append(cell)
-                headline = sum(row["headline"] for row in cell["test"]) / len(cell["test"])
-                console.note(f"{manner}, {count} pictures, {level}: headline {headline:.3f}")
+                headline = _estimates([cell], "test", "headline")
+                console.note(f"{manner}, {count} pictures, {level}: headline {headline}")
     text = to_markdown(cells)
     write_atomic(folder / "transfer.json", json.dumps(cells, indent=1).encode())
     write_atomic(folder / "transfer.md", text.encode())
@@ -188,24 +192,31 @@ def _key(parsed: argparse.Namespace, backbone: Backbone, pictures: Sequence[Tens
     return hashed.hexdigest()[:24]
 
 
-def _estimates(cells: Sequence[dict[str, Any]], part: str, key: str) -> Estimate:
-    rows = [(row[key], f"{cell['manner']}") for cell in cells for row in cell[part]]
-    return estimate([value for value, _ in rows], [group for _, group in rows])
+def _values(cell: dict[str, Any], part: str, key: str, other: bool) -> list[float]:
+    return [row[key] for row in cell[part] if bool(row["other"]) == other]
 
 
-def _gain(cells: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]], part: str) -> Estimate:
+def _estimates(cells: Sequence[dict[str, Any]], part: str, key: str, *, other: bool = False) -> Estimate:
+    return estimate([value for cell in cells for value in _values(cell, part, key, other)])
+
+
+def _gain(
+    cells: Sequence[dict[str, Any]], base: Sequence[dict[str, Any]], part: str, key: str, *, other: bool = False
+) -> str:
+    """Return the paired difference to the untuned head on the same photos."""
     pairs = [
-        (a["headline"] - b["headline"], cell["manner"])
-        for cell, other in zip(cells, base, strict=True)
-        for a, b in zip(cell[part], other[part], strict=True)
+        a - b
+        for cell, plain in zip(cells, base, strict=True)
+        for a, b in zip(_values(cell, part, key, other), _values(plain, part, key, other), strict=True)
     ]
-    return estimate([value for value, _ in pairs], [group for _, group in pairs])
+    return str(estimate(pairs))
 
 
 def to_markdown(cells: Sequence[dict[str, Any]]) -> str:
     """Return the table: a row for each number of pictures and level, all manners together."""
     head = ["pictures", "tuned", "numbers", "validation loss", *(f"test {part}" for part in _PARTS)]
-    head += ["validation headline", "headline against nothing tuned (validation)", "(test)"]
+    head += ["texture to other pictures", "joint to other pictures"]
+    head += ["headline against nothing tuned: validation", "test", "texture to other pictures: test"]
     lines = ["# Transfer learning", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for count in dict.fromkeys(cell["images"] for cell in cells):
         base = [cell for cell in cells if cell["images"] == count and cell["level"] == "nothing"]
@@ -214,11 +225,11 @@ def to_markdown(cells: Sequence[dict[str, Any]]) -> str:
             losses = [sum(cell[key] for cell in some) / len(some) for key in ("loss_before", "loss_after")]
             row = [str(count), level, f"{some[0]['parameters']:,}", f"{losses[0]:.3f} to {losses[1]:.3f}"]
             row += [str(_estimates(some, "test", part)) for part in _PARTS]
-            row.append(str(_estimates(some, "validation", "headline")))
-            gains = [
-                str(_gain(some, base, part)) if base and level != "nothing" else "" for part in ("validation", "test")
-            ]
-            lines.append(f"| {' | '.join([*row, *gains])} |")
+            row += [str(_estimates(some, "test", part, other=True)) for part in ("texture", "joint")]
+            if base and level != "nothing":
+                row += [_gain(some, base, part, "headline") for part in ("validation", "test")]
+                row.append(_gain(some, base, "test", "texture", other=True))
+            lines.append(f"| {' | '.join([*row, *[''] * (len(head) - len(row))])} |")
     manners = ", ".join(dict.fromkeys(cell["manner"] for cell in cells))
     return "\n".join([*lines, "", f"Manners: {manners}. Intervals: 95 % bootstrap over photo and reference.", ""])
 

@@ -1,4 +1,4 @@
-"""One picture: own painters are scored on another picture of theirs, named pictures on themselves."""
+"""One picture: own painters paint theirs, others are named; one row per manner and hand."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from simulations.studies import fewshot
 from simulations.studies.fewshot import MANNERS, domains
 
 
-def test_own_painters_have_two_pictures_and_the_manners_near_and_far(
+def test_own_painters_paint_their_picture_once_and_are_near_or_far(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
 
     def pictures(style: object, count: int) -> list[object]:
         made.append(str(style))
-        return [to_tensor(np.full((16, 16, 3), 100 * index, dtype=np.uint8)) for index in range(count)]
+        return [to_tensor(np.full((16, 16, 3), 100, dtype=np.uint8)) for _ in range(count)]
 
     monkeypatch.setattr(fewshot, "builtin_pictures", pictures)
     for _ in range(2):
         known = domains(tmp_path, manners=list(MANNERS), art=None, names=[])
         assert {domain.near for domain in known} == {True, False}
-        assert all(domain.picture != domain.reference for domain in known)
-        assert load_picture(known[0].reference).rgb.mean() == 100
+        assert len({domain.picture for domain in known}) == len(MANNERS)
+        assert load_picture(known[0].picture).rgb.mean() == 100
     assert len(made) == len(MANNERS), "painted once"
 
 

@@ -17,7 +17,8 @@ from shared_model.weights import save_backbone
 from simulations.cli import main
 from simulations.studies import classifier, judge
 from simulations.studies.classifier import CROP_PX, Classifier, train_classifier
-from simulations.studies.judge import Vote, folds_of, real_accuracy, separable, vote
+from simulations.studies.folds import SCALE_PX, folds_of
+from simulations.studies.votes import Vote, real_accuracy, separable, vote
 
 
 def _works(atelier: Path, *numbers: int) -> dict[str, list[torch.Tensor]]:
@@ -79,7 +80,7 @@ def test_halves_of_a_work_share_no_pixel_column(atelier: Path, tmp_path: Path) -
     first, second = folds_of(atelier, count=2, unit="work", halves=tmp_path)
     assert first.learned["level-0"] == second.aside["level-0"] != first.aside["level-0"]
     left, right = (load_tensor(fold.learned["level-0"][0]) for fold in (first, second))
-    whole = load_tensor(atelier / "level" / "0.png", judge.SCALE_PX)
+    whole = load_tensor(atelier / "level" / "0.png", SCALE_PX)
     assert torch.allclose(torch.cat([left, right], 3), whole, atol=1 / 255)
 
 

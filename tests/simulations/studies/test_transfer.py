@@ -112,7 +112,7 @@ def test_own_painters_make_different_pictures() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_scores_against_pictures_that_nothing_was_fitted_on(
+def test_the_command_scores_against_the_fitted_picture_and_another(
     gallery: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_backbone(tmp_path / "b.safetensors", Backbone(SMALL, seed=3))
@@ -124,7 +124,7 @@ def test_the_command_scores_against_pictures_that_nothing_was_fitted_on(
     assert main(arguments) == 0
     cells = json.loads((tmp_path / "out" / "transfer.json").read_text())
     assert [(cell["images"], cell["level"]) for cell in cells] == [(1, "nothing"), (1, "modulation")]
-    assert all(len(cell[part]) == 1 for cell in cells for part in ("validation", "test"))
+    assert all([row["other"] for row in cell[part]] == [0.0, 1.0] for cell in cells for part in ("validation", "test"))
     assert "| 1 | modulation |" in (tmp_path / "out" / "transfer.md").read_text()
     assert load_picture(tmp_path / "out" / "transfer.png").rgb.shape[2] == 3
     assert main([*arguments[:-6], "2", "--images", "1"]) == 2
