@@ -20,10 +20,10 @@ __all__ = ["STUDIES", "describe", "run_study", "study_parser"]
 #: Name to (module, what it answers in one line).
 STUDIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "losses": ("simulations.studies.losses", "which adversarial loss and which trunk paint best"),
         "pairs": ("simulations.studies.pairs", "draw fresh pairs of photos and paintings to measure on"),
-        "fewshot": ("simulations.studies.fewshot", "one picture, in manners near to and far from the training art"),
         "judge": ("simulations.studies.judge", "does an independent judge name the right painter"),
+        "fewshot": ("simulations.studies.fewshot", "one picture, in manners near to and far from the training art"),
+        "losses": ("simulations.studies.losses", "which adversarial loss and which trunk paint best"),
         "transfer": ("simulations.studies.transfer", "what does tuning more numbers on more pictures bring"),
         "quality": ("simulations.studies.quality", "how well do backbones paint, against the head alone"),
     }
