@@ -16,7 +16,7 @@ from simulations.charts import nice_ticks
 __all__ = ["Line", "write_plot"]
 
 _WIDTH, _HEIGHT = 900, 520
-_LEFT, _RIGHT, _TOP, _BOTTOM = 80, 230, 50, 60
+_LEFT, _RIGHT, _TOP, _BOTTOM = 80, 230, 74, 60
 _COLORS = ("#0b62a4", "#d1495b", "#2f9e44", "#e08e0b", "#7048a8", "#5f6b76", "#12a5a5", "#8c4a2f")
 
 
@@ -67,13 +67,15 @@ def write_plot(path: Path, lines: Sequence[Line], *, title: str, x_name: str, y_
     for x in _x_ticks([x for line in lines for x, _ in line.points], log_x):
         pen.text((place(x, ticks[0])[0], _HEIGHT - _BOTTOM + 8), f"{x:g}", fill="black", font=font, anchor="ma")
     pen.text((_LEFT + (_WIDTH - _LEFT - _RIGHT) / 2, _HEIGHT - 12), x_name, fill="black", font=font, anchor="mb")
-    pen.text((8, 34), y_name, fill="black", font=font)
+    pen.text((8, 44), y_name, fill="black", font=font)
     for number, line in enumerate(lines):
         color = _COLORS[number % len(_COLORS)]
         dots = [place(x, y) for x, y in line.points]
         pen.line(dots, fill=color, width=2, joint="curve")
+        aside = 4 * (number - (len(lines) - 1) / 2)  # bars of several lines stand next to each other
         for (x, _), (bottom, top) in zip(line.points, line.bars, strict=False):
-            pen.line((*place(x, bottom), *place(x, top)), fill=color)
+            (across, low_end), (_, high_end) = place(x, bottom), place(x, top)
+            pen.line((across + aside, low_end, across + aside, high_end), fill=color)
         if len(dots) <= 30:
             for x, y in dots:
                 pen.ellipse((x - 4, y - 4, x + 4, y + 4), fill=color)
