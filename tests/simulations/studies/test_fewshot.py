@@ -12,7 +12,7 @@ from shared_model.errors import InputError
 from shared_model.images import load_picture, to_tensor
 from simulations.cli import main
 from simulations.studies import fewshot
-from simulations.studies.fewshot import MANNERS, domains
+from simulations.studies.fewshot import MANNERS, Domain, domains, to_markdown
 
 
 def test_own_painters_paint_their_picture_once_and_are_near_or_far(
@@ -54,3 +54,17 @@ def test_the_command_writes_one_row_per_manner_and_hand(gallery: Path, tmp_path:
     text = (tmp_path / "out" / "fewshot.md").read_text()
     assert "| slanted (far) | head |" in text and "| all far | head |" in text and "all near" not in text
     assert (tmp_path / "out" / "sheet.png").is_file()
+
+
+def test_near_and_far_are_summed_apart_and_compared_with_the_first_hand() -> None:
+    parts = ("headline", "content", "style", "color", "texture", "joint", "copy", "checker_db", "identifiability")
+
+    def row(manner: str, hand: str, value: float) -> dict[str, object]:
+        return {"style_image": manner, "content_image": "p", "hand": hand} | dict.fromkeys(parts, value)
+
+    known = [Domain("oil", True, Path("a")), Domain("weave", False, Path("b"))]
+    values = {("oil", "head"): 0.5, ("oil", "new"): 0.7, ("weave", "head"): 0.4, ("weave", "new"): 0.3}
+    text = to_markdown(known, [row(*key, value) for key, value in values.items()], ["head", "new"])
+    assert "| weave (far) | new | 0.300 |" in text
+    assert "| all near | new - head | 0.200 [0.200, 0.200]" in text
+    assert "| all far | new - head | -0.100 [-0.100, -0.100]" in text

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from shared_model.backbone import Backbone
 from shared_model.config import HeadConfig, ModelConfig
 from shared_model.head import Head
-from shared_model.images import load_picture, load_tensor
+from shared_model.images import load_picture, load_tensor, save_picture
 from shared_model.split import flatten, shared_parameters
 from shared_model.weights import backbone_id, save_backbone
 from simulations.cli import main
 from simulations.painters import Style
+from simulations.studies import transfer
 from simulations.studies.adapters import LEVELS, Tuned, adapt, add_adapters, merge_adapters
 from simulations.studies.transfer import _photos as photos_of
-from simulations.studies.transfer import builtin_pictures, parser
+from simulations.studies.transfer import builtin_pictures, parser, to_markdown
 
 SMALL = ModelConfig(width=8, blocks=1, encoder_width=8, critic_width=8)
 
@@ -129,3 +132,25 @@ def test_the_command_scores_against_the_fitted_picture_and_another(
     assert load_picture(tmp_path / "out" / "transfer.png").rgb.shape[2] == 3
     assert main([*arguments[:-6], "2", "--images", "1"]) == 2
     assert "too few" in capsys.readouterr().err
+
+
+def test_the_table_pairs_gains_and_keeps_other_pictures_apart(tmp_path: Path) -> None:
+    def cell(count: int, level: str, own: float, other: float) -> dict[str, Any]:
+        parts = ("headline", "content", "texture", "joint")
+        rows = [dict.fromkeys(parts, value) | {"other": kind} for value, kind in ((own, 0.0), (other, 1.0))]
+        facts = {"manner": "m", "images": count, "level": level, "parameters": 10 * len(level), "test": rows}
+        return facts | {"loss_before": 0.5, "loss_after": 0.4, "validation": rows}
+
+    cells = [
+        cell(n, level, 0.6 + gain, 0.2 + gain) for n in (1, 4) for level, gain in (("nothing", 0), ("low-rank", 0.1))
+    ]
+    text = to_markdown(cells)
+    row = next(line for line in text.splitlines() if line.startswith("| 4 | low-rank |"))
+    assert "0.700 [0.700, 0.700]" in row and "0.300 [0.300, 0.300]" in row and row.count("0.100 [0.100, 0.100]") == 3
+    for line in text.splitlines()[2:7]:
+        assert line.count("|") == text.splitlines()[2].count("|")
+    for index, name in enumerate(f"m-{n}-{level}-0" for n in (1, 4) for level in ("nothing", "low-rank")):
+        save_picture(tmp_path / "painted" / f"{name}.png", np.full((8, 8, 3), 40 * index, dtype=np.uint8))
+    save_picture(tmp_path / "painted" / "m-reference.png", np.zeros((8, 8, 3), dtype=np.uint8))
+    transfer._draw(tmp_path, cells, [torch.rand(1, 3, 8, 8)])
+    assert (tmp_path / "transfer.png").is_file() and (tmp_path / "sheet.png").is_file()
