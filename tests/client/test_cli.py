@@ -23,6 +23,7 @@ from client.store import Home
 from shared_model.head import Head
 from shared_model.images import load_picture, read_settings, save_picture
 from shared_model.mechanism import Mechanism
+from shared_model.provenance import forget
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -512,3 +513,49 @@ def test_interrupt_anywhere_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr(cli, "_run", interrupted)
     assert main([]) == 130
     assert capsys.readouterr().err == "stopped\n"
+
+
+# --- stylize --explain ----------------------------------------------------------------------------
+
+
+def test_an_explanation_goes_beside_the_painting_with_its_facts(easel: Easel, photos: Path) -> None:
+    code, out, err = easel("stylize", photos / "a.png", "--head", "tiny", "--explain", "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)["pictures"][0]["explanation"]
+    assert facts["path"] == str(photos / "a-tiny.explain.png")
+    assert facts["pictures"] == [{"picture": 1, "share": 1.0, "share_by_level": [1.0, 1.0]}]
+    assert 0 < facts["change"]["mean"] < 1
+    sheet = load_picture(facts["path"]).rgb
+    assert sheet.shape[0] > 600 and sheet.shape[1] == 1000
+
+
+def test_an_explanation_is_no_photo_and_replaces_only_explanations(easel: Easel, photos: Path) -> None:
+    target = photos / "a-tiny.explain.png"
+    assert easel("stylize", photos / "a.png", "--head", "tiny", "--explain")[0] == 0
+    code, out, _ = easel("stylize", photos / "a.png", "--head", "tiny", "--explain")
+    assert code == 0 and "is there already" in out
+    target.unlink()  # the painting is finished, its explanation is not
+    assert easel("stylize", photos / "a.png", "--head", "tiny", "--explain")[0] == 0 and target.is_file()
+    code, out, _ = easel("stylize", photos, "--head", "tiny", "-o", "painted")
+    assert code == 0 and "3 painted" in out and not list(Path("painted").rglob("*explain*"))
+    save_picture(target, load_picture(photos / "b.jpg").rgb)
+    code, _, err = easel("stylize", photos / "a.png", "--head", "tiny", "--explain", "--overwrite")
+    assert code == 2 and "no explanation" in err
+    assert load_picture(target).rgb.shape == load_picture(photos / "b.jpg").rgb.shape
+
+
+def test_explaining_with_a_head_that_remembers_nothing_says_so(easel: Easel, photos: Path, tiny_head: Head) -> None:
+    Home.default().save_head(forget(tiny_head), name="old")
+    code, _, err = easel("stylize", photos / "a.png", "--head", "old", "--explain")
+    assert code == 0 and "does not remember" in err and "personalize" in err
+    assert (photos / "a-old.explain.png").is_file()
+
+
+def test_explaining_a_pipe(easel: Easel, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out, err = easel("stylize", photos / "a.png", "--head", "tiny", "--explain", "-o", "-")
+    assert code == 2 and not out and is_one_error(err)
+    data = io.TextIOWrapper(io.BytesIO((photos / "a.png").read_bytes()))
+    monkeypatch.setattr("sys.stdin", data)
+    code, out, err = easel("stylize", "-", "--head", "tiny", "--explain", "-o", "x.png")
+    assert (code, err) == (0, "") and "strokes: 100% from picture 1" in out
+    assert Path("x.explain.png").is_file()
