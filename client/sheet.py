@@ -121,6 +121,8 @@ def bar_chart(groups: Mapping[str, Mapping[str, tuple[float, float, float]]], *,
             value, low, high = bars[name]
             x = start + index * bar
             draw.rectangle((x, y_of(value), x + bar - 7, top + tall), fill=color_of(index))
+            if low == high:
+                continue
             middle = x + (bar - 7) // 2
             draw.line((middle, y_of(low), middle, y_of(high)), fill=INK, width=2)
             for end in (low, high):
