@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     console = Console(json=parsed.json)
     try:
-        return {"demo": _demo, "report": _report, "bench": _bench}[parsed.command](parsed, console)
+        return {"demo": _demo, "report": _report, "bench": _bench, "study": _study}[parsed.command](parsed, console)
     except EaselError as error:
         console.error(error)
         return error.exit_code
@@ -108,7 +108,17 @@ def _bench(parsed: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _study(parsed: argparse.Namespace, console: Console) -> int:
+    from client.startup import import_torch
+    from simulations.studies import run_study
+
+    import_torch()
+    return run_study(parsed.name, parsed.options)
+
+
 def _parser() -> argparse.ArgumentParser:
+    from simulations.studies import STUDIES, describe
+
     parser = Parser(
         prog="easel-sim",
         description="Simulate a fleet of devices on this computer.",
@@ -149,6 +159,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     bench.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], metavar="PX", help="sides of the photo")
+    study = commands.add_parser(
+        "study",
+        help="answer a question about the model by a run of its own",
+        description="Answer a question about the model by a run of its own. Studies:\n\n" + describe(),
+        epilog="example:\n  easel-sim study quality --help\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    study.add_argument("name", choices=sorted(STUDIES), metavar="NAME", help="one of the studies above")
+    study.add_argument("options", nargs=argparse.REMAINDER, metavar="...", help="the study's own options")
+    study.set_defaults(json=False)
     for command in (demo, report, bench):
         command.add_argument("--json", action="store_true", help="print the facts as one JSON document")
     return parser
