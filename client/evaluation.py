@@ -36,7 +36,7 @@ from shared_model.provenance import thumbnail
 from shared_model.pyramid import bands, resize_like
 from shared_model.stylize import Options, check_match, stylize
 
-__all__ = ["Change", "Evaluation", "Painted", "distances", "evaluate", "unseen"]
+__all__ = ["Change", "Evaluation", "Painted", "bootstrap", "distances", "evaluate", "unseen"]
 
 _SAME = 0.03  # mean difference of two small copies below which they show one picture
 _DRAWS = 2000  # of the bootstrap
@@ -115,11 +115,11 @@ class Evaluation:
 
     def interval(self, way: str, measure: str) -> Change:
         """Mean of a measure over the counted pairs with its 95 % bootstrap interval."""
-        return _bootstrap([pair.scores[way][measure] for pair in self.counted])
+        return bootstrap([pair.scores[way][measure] for pair in self.counted])
 
     def change(self, measure: str, *, before: str, after: str) -> Change:
         """Paired difference of a measure between two ways over the counted pairs."""
-        return _bootstrap([pair.scores[after][measure] - pair.scores[before][measure] for pair in self.counted])
+        return bootstrap([pair.scores[after][measure] - pair.scores[before][measure] for pair in self.counted])
 
 
 def evaluate(
@@ -250,7 +250,8 @@ def _root(matrix: Tensor) -> Tensor:
     return result
 
 
-def _bootstrap(values: Sequence[float]) -> Change:
+def bootstrap(values: Sequence[float]) -> Change:
+    """Return the mean of values with its 95 % bootstrap interval; the same values always give the same."""
     array = np.array(values)
     picks = np.random.default_rng(0).integers(0, len(array), size=(_DRAWS, len(array)))
     low, high = np.quantile(array[picks].mean(1), [0.025, 0.975])

@@ -20,8 +20,10 @@ __all__ = ["STUDIES", "describe", "run_study", "study_parser"]
 #: Name to (module, what it answers in one line).
 STUDIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "flicker": ("simulations.studies.flicker", "how steady is a painted clip whose motion is known"),
         "pairs": ("simulations.studies.pairs", "draw fresh pairs of photos and paintings to measure on"),
         "quality": ("simulations.studies.quality", "how well do backbones paint, against the head alone"),
+        "robustness": ("simulations.studies.robustness", "how far can a small change of the photo move the painting"),
     }
 )
 
