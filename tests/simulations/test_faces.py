@@ -48,6 +48,7 @@ def test_kaggles_layout_nested_twice_with_csv_lists(tmp_path: Path) -> None:
     fill(tmp_path / "img_align_celeba" / "img_align_celeba")
     (tmp_path / "list_eval_partition.csv").write_text(PARTITION_CSV)
     (tmp_path / "list_attr_celeba.csv").write_text(ATTRIBUTES_CSV)
+    (tmp_path / "overview.png").write_bytes(b"a picture that is no face")
     for root in (tmp_path, tmp_path / "img_align_celeba"):
         check(open_faces(root))
 
