@@ -6,6 +6,7 @@ picture, and the modulation numbers before tuning. Heads made by earlier version
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -64,8 +65,8 @@ def read_optional(tensors: Mapping[str, Tensor], *, images: int) -> tuple[Tensor
     untuned = tensors.get("untuned")
     if untuned is not None and (untuned.shape != tensors["modulation"].shape or not bool(untuned.isfinite().all())):
         raise ValueError("wrong modulation before tuning")
-    copies = tuple(tensors[f"thumbnails.{i}"] for i in range(images) if f"thumbnails.{i}" in tensors)
-    fits = all(c.dtype == torch.uint8 and c.shape[:-2] == (3,) and c.numel() > 0 for c in copies)
-    if copies and (len(copies) != images or not fits):
+    known = itertools.takewhile(lambda name: name in tensors, (f"thumbnails.{i}" for i in range(images)))
+    copies = tuple(tensors[name] for name in known)
+    if not all(c.dtype == torch.uint8 and c.shape[:-2] == (3,) and c.numel() > 0 for c in copies):
         raise ValueError("wrong small copies")
     return untuned, copies

@@ -21,7 +21,7 @@ from shared_model.head import Head
 from shared_model.pyramid import luminance
 from shared_model.weights import backbone_id
 
-__all__ = ["MAX_SIDE", "Options", "check_match", "stylize"]
+__all__ = ["MAX_SIDE", "Options", "canvas_size", "check_match", "stylize"]
 
 MAX_SIDE = 16384  # pixels of the longer side of an output
 _LONGEST = 4  # a canvas is at most this many times as long as it is short
@@ -105,7 +105,7 @@ def stylize(photo: Tensor, *, head: Head, backbone: Backbone, options: Options |
     options = options or Options()
     check_match(head, backbone)
     size = _output_size(photo, options.size_px)
-    canvas = _resize(photo, _canvas_size(photo, head.config.canvas_px))
+    canvas = _resize(photo, canvas_size(photo, head.config.canvas_px))
     painted = _paint(canvas, head, backbone, options)
     result = _enlarge(painted, canvas, photo, size, head)
     target = _resize(photo, size)
@@ -146,7 +146,7 @@ def _output_size(photo: Tensor, size_px: int | None) -> tuple[int, int]:
     return height, width
 
 
-def _canvas_size(photo: Tensor, canvas_px: int) -> tuple[int, int]:
+def canvas_size(photo: Tensor, canvas_px: int) -> tuple[int, int]:
     """Short side ``canvas_px``, unless the photo is so long that the canvas would be unreasonable."""
     height, width = photo.shape[-2:]
     scale = min(canvas_px / min(height, width), _LONGEST * canvas_px / max(height, width))

@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from client.console import Console
 from client.parser import Parser, Version
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     console = Console(json=parsed.json)
     try:
-        return {"demo": _demo, "report": _report, "bench": _bench, "study": _study}[parsed.command](parsed, console)
+        run = {"demo": _demo, "report": _report, "bench": _bench, "study": _study, "recipe": _recipe}[parsed.command]
+        return run(parsed, console)
     except EaselError as error:
         console.error(error)
         return error.exit_code
@@ -116,6 +118,19 @@ def _study(parsed: argparse.Namespace, console: Console) -> int:
     return run_study(parsed.name, parsed.options)
 
 
+def _recipe(parsed: argparse.Namespace, console: Console) -> int:
+    from client.startup import import_torch
+
+    import_torch()
+    from simulations.celeba import load_config, print_figures, run_recipe
+
+    facts = run_recipe(load_config(parsed.config, steps=parsed.steps), parsed.images, Path(parsed.out), console=console)
+    print_figures(facts, console)
+    console.say(f"pictures: {parsed.out}/validation.png, {parsed.out}/test.png")
+    console.facts(facts)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     from simulations.studies import STUDIES, describe
 
@@ -169,7 +184,21 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("name", choices=sorted(STUDIES), metavar="NAME", help="one of the studies above")
     study.add_argument("options", nargs=argparse.REMAINDER, metavar="...", help="the study's own options")
     study.set_defaults(json=False)
-    for command in (demo, report, bench):
+    recipe = commands.add_parser(
+        "recipe",
+        help="run a known case on pictures of your own, such as faces to sketches on CelebA",
+        description="celeba: fine-tune the shipped backbone on faces and on sketches that easel's own painter draws of "
+        "them, then compare before and after on the validation and test splits. The folder is CelebA as it comes "
+        "(official, torchvision's or Kaggle's layout), or any folder of faces. Run again, it goes on where it was.",
+        epilog="example:\n  easel-sim recipe celeba --images ~/celeba --out runs/celeba\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    recipe.add_argument("name", choices=("celeba",), metavar="NAME", help="celeba")
+    recipe.add_argument("--images", required=True, metavar="DIR", help="folder of the data set")
+    recipe.add_argument("--out", default="runs/celeba", metavar="DIR", help="folder of the run (default: %(default)s)")
+    recipe.add_argument("--config", metavar="FILE", help="settings in TOML (default: celeba_sketch.toml)")
+    recipe.add_argument("--steps", type=int, metavar="N", help="steps of fine-tuning (default: the settings')")
+    for command in (demo, report, bench, recipe):
         command.add_argument("--json", action="store_true", help="print the facts as one JSON document")
     return parser
 

@@ -20,12 +20,14 @@ __all__ = ["STUDIES", "describe", "run_study", "study_parser"]
 #: Name to (module, what it answers in one line).
 STUDIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "flicker": ("simulations.studies.flicker", "how steady is a painted clip whose motion is known"),
         "pairs": ("simulations.studies.pairs", "draw fresh pairs of photos and paintings to measure on"),
         "judge": ("simulations.studies.judge", "does an independent judge name the right painter"),
         "fewshot": ("simulations.studies.fewshot", "one picture, in manners near to and far from the training art"),
         "losses": ("simulations.studies.losses", "which adversarial loss and which trunk paint best"),
         "transfer": ("simulations.studies.transfer", "what does tuning more numbers on more pictures bring"),
         "quality": ("simulations.studies.quality", "how well do backbones paint, against the head alone"),
+        "robustness": ("simulations.studies.robustness", "how far can a small change of the photo move the painting"),
     }
 )
 
