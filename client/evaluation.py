@@ -33,8 +33,9 @@ from shared_model.images import to_uint8
 from shared_model.metrics import IDENTIFIABLE, Painting, score_pair
 from shared_model.metrics.content import content_score
 from shared_model.provenance import thumbnail
-from shared_model.pyramid import bands, resize_like
+from shared_model.pyramid import resize_like
 from shared_model.stylize import Options, check_match, stylize
+from shared_model.surface import Surface
 
 __all__ = ["Change", "Evaluation", "Painted", "bootstrap", "distances", "evaluate", "unseen"]
 
@@ -215,9 +216,12 @@ def distances(picture: Tensor, head: Head) -> dict[str, float]:
     middle = _root(root @ theirs.covariance.double() @ root)
     spread = torch.trace(own.covariance.double() + theirs.covariance.double() - 2 * middle).clamp_min(0)
     color = (spread + (own.mean - theirs.mean).double().square().sum()).sqrt()
-    deviations = torch.stack([band.std() for band in bands(picture, len(head.contrast))])
-    contrast = ((deviations + 1e-4) / (head.contrast + 1e-4)).log2().abs().mean()
-    return {"color_distance": float(color), "contrast_distance": float(contrast)}
+    surface = Surface.of([picture], count=len(head.surface.contrast))
+    contrast = [
+        abs(math.log2((surface.deviation(i) + 1e-4) / (head.surface.deviation(i) + 1e-4)))
+        for i in range(len(surface.contrast))
+    ]
+    return {"color_distance": float(color), "contrast_distance": sum(contrast) / len(contrast)}
 
 
 def _plan(photos: int, arts: int) -> list[tuple[int, int | None]]:

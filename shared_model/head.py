@@ -168,7 +168,6 @@ class Head:
         """
         return self.redraft(self.colored(photo), seed=seed, detail=detail)
 
-    @torch.no_grad()
     def colored(self, photo: Tensor) -> Tensor:
         """Return what a draft follows: the photo without its grain, in the owner's palette."""
         return transfer(abstract(photo, self.config.abstraction), self.color)

@@ -62,7 +62,6 @@ class Surface:
         """Return the root mean square of a band's values, all channels together."""
         return float(self.values[band].square().mean().sqrt())
 
-    @torch.no_grad()
     def finish(self, picture: Tensor) -> Tensor:
         """Give a picture the owner's marks' strength, place by place and value by value.
 

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shared_model.backbone import Backbone
-from shared_model.color import transfer
 from shared_model.head import Head
 from shared_model.stylize import Options, stylize
 
@@ -60,13 +59,13 @@ class Target:
             Let the gradient pass the look-up as if it returned the recolored photo; otherwise the strokes are
             held fixed and only what the backbone does with the photo is differentiated.
         """
-        colored = transfer(photo, self.head.color)
+        colored = self.head.colored(photo)
         painted = self.head.draft(photo.detach(), seed=self.options.seed, detail=self.options.detail).painted
         if through:
             painted = painted + (colored - colored.detach())
         generator = torch.Generator().manual_seed(self.options.seed)
         noise = torch.randn(1, 1, *photo.shape[-2:], generator=generator)
-        return self.backbone.paint(colored, painted, self.head.modulation[None], noise)
+        return self.head.finish(self.backbone.paint(colored, painted, self.head.modulation[None], noise))
 
 
 def random_signs(photo: Tensor, *, epsilon: int, generator: torch.Generator) -> Tensor:
