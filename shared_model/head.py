@@ -1,6 +1,6 @@
 """The private head: one owner's taste, fitted in about a second and never uploaded.
 
-A head is a color map (twelve numbers), a multi-scale dictionary of patches cut from the owner's
+A head is a color map, a multi-scale dictionary of patches cut from the owner's
 own pictures, how strong their marks are (:class:`shared_model.surface.Surface`), and the modulation
 numbers that tell the shared backbone how this owner paints. Since it holds literal pieces of private pictures, it may
 only be stored on the device (see :mod:`client.store`) and is no part of
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shared_model.brush import abstract, bristles, directions, trails
-from shared_model.color import ColorStats, transfer
+from shared_model.color import TONES, ColorStats, transfer
 from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, InputError, StorageError
@@ -38,7 +38,15 @@ __all__ = ["FORMAT", "Draft", "Head"]
 
 FORMAT = "easel-head-2"
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
-_NUMBERS = ("color.mean", "color.covariance", "surface.contrast", "surface.values", "modulation")
+_NUMBERS = (
+    "color.mean",
+    "color.covariance",
+    "color.axes",
+    "color.tones",
+    "surface.contrast",
+    "surface.values",
+    "modulation",
+)
 _BANDS = 5  # Laplacian bands whose distributions a head remembers
 _SHOWN = (0.8, 2.1, 2.1, 2.1)  # how readily the photo's own bands show, finest first, at detail 0.5
 _TONE_LEVEL = 3  # colors are held to the photo's, in the owner's palette, below this pyramid level
@@ -234,6 +242,8 @@ class Head:
         tensors = {
             "color.mean": self.color.mean,
             "color.covariance": self.color.covariance,
+            "color.axes": self.color.axes,
+            "color.tones": self.color.tones,
             "surface.contrast": self.surface.contrast,
             "surface.values": self.surface.values,
             "modulation": self.modulation,
@@ -291,7 +301,12 @@ class Head:
                 backbone=str(facts["backbone"]),
                 images=images,
                 created=str(facts["created"]),
-                color=ColorStats(tensors["color.mean"].view(3), tensors["color.covariance"].view(3, 3)),
+                color=ColorStats(
+                    tensors["color.mean"].view(3),
+                    tensors["color.covariance"].view(3, 3),
+                    tensors["color.axes"].view(3, 3),
+                    tensors["color.tones"].view(3, TONES),
+                ),
                 surface=Surface(
                     tensors["surface.contrast"].view(_BANDS, CONTRASTS),
                     tensors["surface.values"].view(_BANDS, 3, VALUES),

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from shared_model.pyramid import bands, box, collapse, decompose, luminance
+from shared_model.quantiles import curve, follow, quantiles, sample
 
 __all__ = ["CONTRASTS", "VALUES", "Surface"]
 
 CONTRASTS, VALUES = 33, 129  # quantiles kept per band: of local contrast, and of values per channel
 _RADIUS = 2  # local contrast is taken over a square of 5 x 5 pixels of its band
-_LOWEST_GAIN, _HIGHEST_GAIN = 0.5, 3.0
-_BINS = 1024
-_SAMPLES = 1 << 14
+_LOWEST_GAIN = 0.5
+_HIGHEST_GAINS = (3.0, 3.0, 2.5, 1.7, 1.3)  # finest band first; coarse bands hold shapes: no blotches on skin
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,13 @@ class Surface:
     values: Tensor
 
     @staticmethod
-    def of(pictures: Sequence[Tensor], *, count: int = 5) -> Surface:
+    def of(pictures: Sequence[Tensor], *, count: int = len(_HIGHEST_GAINS)) -> Surface:
         """Read the ``count`` finest bands of pictures, each ``(1, 3, H, W) float in [0, 1]``."""
         details = [bands(picture.float(), count) for picture in pictures]
         contrast = [
-            _quantiles(torch.cat([_sample(_contrast(d[i])) for d in details], -1), CONTRASTS)[0] for i in range(count)
+            quantiles(torch.cat([sample(_contrast(d[i])) for d in details], -1), CONTRASTS)[0] for i in range(count)
         ]
-        values = [
-            _quantiles(torch.cat([_sample(d[i][0].flatten(1)) for d in details], -1), VALUES) for i in range(count)
-        ]
+        values = [quantiles(torch.cat([sample(d[i][0].flatten(1)) for d in details], -1), VALUES) for i in range(count)]
         return Surface(torch.stack(contrast), torch.stack(values))
 
     def to(self, device: torch.device) -> Surface:
@@ -78,13 +76,13 @@ class Surface:
         count = len(self.contrast)
         details, coarse = decompose(picture, count)
         done = []
-        for i, band in enumerate(details):
+        for i, (band, most) in enumerate(zip(details, _HIGHEST_GAINS, strict=False)):
             strength = _contrast(band)
-            wanted = _map(strength, self.contrast[i][None], _quantiles(_sample(strength), CONTRASTS))
-            gain = (wanted / strength).clamp(_LOWEST_GAIN, _HIGHEST_GAIN).view(1, 1, *band.shape[-2:])
+            wanted = follow(strength, curve(quantiles(sample(strength), CONTRASTS), self.contrast[i][None]))
+            gain = (wanted / strength).clamp(_LOWEST_GAIN, most).view(1, 1, *band.shape[-2:])
             lively = (gain * band)[0].flatten(1)
-            moved = _map(lively, self.values[i], _quantiles(_sample(lively), VALUES))
-            bound = lively.abs() * _HIGHEST_GAIN + 1e-3
+            moved = follow(lively, curve(quantiles(sample(lively), VALUES), self.values[i]))
+            bound = lively.abs() * most + 1e-3
             done.append(torch.maximum(torch.minimum(moved, bound), -bound).view_as(band))
         return collapse(done, coarse)
 
@@ -92,33 +90,3 @@ class Surface:
 def _contrast(band: Tensor) -> Tensor:
     """Local root mean square of a band's luminance: ``(1, 3, H, W)`` to ``(1, H W)``."""
     return box(luminance(band).square(), _RADIUS).clamp_min(1e-10).sqrt().flatten(1)
-
-
-def _sample(rows: Tensor) -> Tensor:
-    """Return at most about ``_SAMPLES`` evenly spaced columns of ``(C, n)``, in steps that match no grid of patches."""
-    step = rows.shape[1] // _SAMPLES
-    return rows if step < 2 else rows[:, :: step | 1]
-
-
-def _quantiles(rows: Tensor, count: int) -> Tensor:
-    """``count`` quantiles from smallest to largest of every row: ``(C, n)`` to ``(C, count)``."""
-    ordered = rows.sort(1).values
-    place = torch.linspace(0, rows.shape[1] - 1, count, device=rows.device)
-    low = place.floor().long()
-    high = (low + 1).clamp(max=rows.shape[1] - 1)
-    return torch.lerp(ordered[:, low], ordered[:, high], place - low)
-
-
-def _map(rows: Tensor, wanted: Tensor, own: Tensor) -> Tensor:
-    """Move every row's quantiles ``own`` onto ``wanted`` ``(C, Q)`` by a piecewise linear, monotone curve."""
-    low, high = own[:, :1], own[:, -1:]
-    width = (high - low).clamp_min(1e-8)
-    nodes = low + width * torch.linspace(0, 1, _BINS + 1, device=rows.device)
-    steady = own + width * 1e-6 * torch.arange(own.shape[1], device=rows.device)  # strictly rising
-    right = torch.searchsorted(steady, nodes).clamp(1, own.shape[1] - 1)
-    x0, x1 = steady.gather(1, right - 1), steady.gather(1, right)
-    y0, y1 = wanted.gather(1, right - 1), wanted.gather(1, right)
-    curve = torch.lerp(y0, y1, ((nodes - x0) / (x1 - x0).clamp_min(1e-12)).clamp(0, 1))
-    place = ((rows - low) * (_BINS / width)).clamp(0, _BINS - 1e-3)
-    cell = place.long()
-    return torch.lerp(curve.gather(1, cell), curve.gather(1, cell + 1), place - cell)
