@@ -40,7 +40,7 @@ class Blend:
     Parameters
     ----------
     keep
-        Its share where the photos agree perfectly: 0 nothing is carried, 0.9 the default, below 1.
+        Its share where the photos agree perfectly: 0 nothing is carried, 0.92 the default, below 1.
     tolerance
         Mean difference of the photos, in [0, 1], at which the share has fallen to 1/e of that; noise of the
         sensor lies well below, a moved edge above.
@@ -48,7 +48,7 @@ class Blend:
         Mean difference of the whole frame above which the clip is taken to begin anew.
     """
 
-    keep: float = 0.9
+    keep: float = 0.92
     tolerance: float = 0.06
     cut: float = 0.12
 

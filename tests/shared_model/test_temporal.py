@@ -67,7 +67,7 @@ def test_the_first_frame_is_left_as_it_is(picture: Pictures) -> None:
 
 
 def test_a_still_clip_settles_on_one_painting(picture: Pictures) -> None:
-    """Paintings that boil around one picture come to rest: each step keeps nine tenths."""
+    """Paintings that boil around one picture come to rest: each step keeps most."""
     photo, calm = picture(1), 0.2 + 0.6 * picture(2)
     generator = torch.Generator().manual_seed(0)
     state, before, changes = None, None, []
@@ -89,7 +89,7 @@ def test_a_pan_carries_the_strokes_along(big: Tensor) -> None:
     other = torch.rand(1, 3, 96, 96, generator=generator)
     steady, _ = stabilise(state, second, other)
     carried, inside = warp(strokes, uniform(2, 3, strokes))
-    wanted = 0.9 * carried + 0.1 * other
+    wanted = 0.92 * carried + 0.08 * other
     close = ((steady - wanted).abs() * inside)[:, :, 4:-8, 4:-8]
     assert float(close.mean()) < 0.01
     assert torch.allclose(steady[:, :, -1], other[:, :, -1]), "uncovered ground is painted anew"
