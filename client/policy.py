@@ -9,6 +9,7 @@ from shared_model.config import load_toml
 from shared_model.errors import ConfigError, PrivacyError
 from shared_model.mechanism import UNITS
 from shared_model.messages import RoundRequest
+from shared_model.secure_terms import LEAST, SecureTerms
 
 __all__ = ["FILE", "Policy", "load_policy"]
 
@@ -48,6 +49,10 @@ class Policy:
         Privacy units that are accepted.
     simulation
         Accept rescaled noise.
+    require_secure_aggregation
+        Never send an update that the server could see by itself.
+    min_secure_peers
+        Least number of other devices among whose masks an update is hidden.
     """
 
     min_noise_multiplier: float = 0.3
@@ -57,6 +62,8 @@ class Policy:
     max_parameters: int = 20_000_000
     units: tuple[str, ...] = UNITS
     simulation: bool = False
+    require_secure_aggregation: bool = False
+    min_secure_peers: int = LEAST - 1
 
     def __post_init__(self) -> None:
         if not self.min_noise_multiplier >= 0.0:
@@ -66,12 +73,21 @@ class Policy:
         for name in ("max_local_steps", "max_batch", "max_parameters"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.min_secure_peers < LEAST - 1:
+            raise ConfigError(f"min_secure_peers must be at least {LEAST - 1}, not {self.min_secure_peers}")
         unknown = set(self.units) - set(UNITS)
         if unknown or not self.units:
             raise ConfigError(f"units must be some of {', '.join(UNITS)}, not {list(self.units)}")
 
-    def check(self, request: RoundRequest, *, parameters: int) -> None:
+    def check(self, request: RoundRequest, *, parameters: int, secure: SecureTerms | None = None) -> None:
         """Refuse a request that goes beyond the limits.
+
+        Parameters
+        ----------
+        request, parameters
+            The round's settings, and the backbone's size.
+        secure
+            The terms of secure aggregation, where it is used.
 
         Raises
         ------
@@ -93,10 +109,24 @@ class Policy:
             (request.batch > self.max_batch, f"batch {request.batch} is above {self.max_batch}"),
             (parameters > self.max_parameters, f"{parameters} parameters are more than {self.max_parameters}"),
             (request.simulated and not self.simulation, "noise rescaled for a simulation is not accepted here"),
+            (secure is None and self.require_secure_aggregation, "only secure aggregation is accepted here"),
         ]
+        if secure is not None:
+            objections += self._objections(request, secure)
         for objects, why in objections:
             if objects:
                 raise PrivacyError(f"this device refuses: {why}", hint=f"its owner sets the limits in {FILE}")
+
+    def _objections(self, request: RoundRequest, secure: SecureTerms) -> list[tuple[bool, str]]:
+        promised = request.noise_multiplier * request.clip if request.unit == "user" else 0.0
+        short = secure.sum_noise < promised * (1.0 - 1e-9) and not request.simulated
+        return [
+            (short, f"noise of {secure.sum_noise:g} on the secure sum is below the promised {promised:g}"),
+            (
+                secure.needed - 1 < self.min_secure_peers,
+                f"a secure sum of {secure.needed} devices is too small: {self.min_secure_peers} others are wanted",
+            ),
+        ]
 
 
 def load_policy(folder: Path, *, simulated: bool) -> Policy:

@@ -12,6 +12,7 @@ from shared_model.config import ADVERSARIAL, load_toml, parse, to_dict
 from shared_model.errors import ConfigError
 from shared_model.mechanism import UNITS, default_delta
 from shared_model.messages import UPLOADS
+from shared_model.secure_terms import LEAST
 
 __all__ = ["OPTIMIZERS", "FederationConfig"]
 
@@ -70,6 +71,15 @@ class FederationConfig:
         Wait for this many connected devices before each round, at most so long.
     seed
         Seed of public draws and of the cohorts of a simulation; never of noise.
+    secure_aggregation
+        Devices mask their updates and add the noise themselves, so that the server sees only the
+        noisy sum (docs/federation.md). ``quorum`` then also says how many dropouts the noise allows
+        for; ``upload`` is not used, a masked number takes four bytes.
+    secure_neighbors
+        With how many others a device shares secrets, an even number; 0: with all of its cohort.
+        For cohorts above about 100.
+    secure_collusion
+        Share of the quorum that may pool what it knows with the server without weakening the noise.
     """
 
     rounds: int = 10
@@ -99,6 +109,9 @@ class FederationConfig:
     min_nodes: int = 2
     wait_s: float = 600.0
     seed: int = 0
+    secure_aggregation: bool = False
+    secure_neighbors: int = 0
+    secure_collusion: float = 0.0
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -128,6 +141,7 @@ class FederationConfig:
             raise ConfigError(f"seed must be 0 or more, not {self.seed}")
         self._check_privacy()
         self._check_simulation()
+        self._check_secure()
 
     def _check_privacy(self) -> None:
         for name in ("noise_multiplier", "target_epsilon"):
@@ -168,6 +182,21 @@ class FederationConfig:
             )
         if self.simulated_cohort > self.cohort:
             raise ConfigError(f"simulated_cohort {self.simulated_cohort} is larger than the nominal {self.cohort}")
+
+    def _check_secure(self) -> None:
+        if not self.secure_aggregation:
+            if self.secure_neighbors or self.secure_collusion:
+                raise ConfigError("secure_neighbors and secure_collusion need secure_aggregation = true")
+            return
+        if self.planned < LEAST:
+            raise ConfigError(
+                f"secure aggregation hides nobody among {self.planned} devices",
+                hint=f"plan a cohort of {LEAST} or more",
+            )
+        if self.secure_neighbors and (self.secure_neighbors % 2 or self.secure_neighbors < 4):
+            raise ConfigError(f"secure_neighbors must be 0 or an even number from 4, not {self.secure_neighbors}")
+        if not 0.0 <= self.secure_collusion <= 0.5:
+            raise ConfigError(f"secure_collusion must be from 0 to 0.5, not {self.secure_collusion}")
 
     @property
     def simulated(self) -> bool:

@@ -31,6 +31,7 @@ from server.aggregation import Noise, StreamingSum, noisy_average, server_optimi
 from server.budget import Budget, solve_noise
 from server.config import FederationConfig
 from server.report import RoundReport, bounded
+from server.secure import Summed, check_secure, secure_sum, secure_terms
 from server.state import RoundState, StateStore, new_run_name
 from server.transport import Timing, receive, request_content, send, wait_for_nodes
 from shared_model.backbone import Backbone
@@ -71,6 +72,7 @@ def begin(config: FederationConfig, backbone: Backbone) -> RoundState:
     vector = flatten(backbone)
     budget = Budget(config, solve_noise(config))
     budget.warning(parameters=len(vector))
+    check_secure(config, size=len(vector), std=budget.std)
     return RoundState(
         run=new_run_name(),
         round=0,
@@ -130,6 +132,7 @@ def step(
     *,
     config: FederationConfig,
     noise: Noise = secure_normal,
+    summed: Summed | None = None,
 ) -> RoundState:
     """Fold the verdicts on a round's replies into the next state; its last report tells what happened.
 
@@ -145,6 +148,8 @@ def step(
         The federation.
     noise
         Where the noise comes from.
+    summed
+        The result of secure aggregation, instead of verdicts: the devices have added the noise.
 
     Raises
     ------
@@ -155,11 +160,15 @@ def step(
     if state.reserved != number:
         raise PrivacyError(f"round {number} was not charged before it was run")
     budget = Budget(config, state.noise_multiplier)
-    total, reasons, nbytes = _collect(verdicts, size=len(state.backbone), asked=len(current.nodes))
+    std = budget.std
+    if summed is None:
+        total, reasons, nbytes = _collect(verdicts, size=len(state.backbone), asked=len(current.nodes))
+    else:
+        total, reasons, nbytes, std = summed.total, summed.reasons, summed.bytes_up, 0.0
     released = total.count >= config.needed
     backbone, moments, length = state.backbone, state.moments, 0.0
     if released:
-        average = noisy_average(total, planned=config.planned, std=budget.std, noise=noise)
+        average = noisy_average(total, planned=config.planned, std=std, noise=noise)
         length = norm(average)
         optimizer = server_optimizer(config.optimizer, rate=config.server_lr)
         backbone, moments = optimizer.apply(backbone, average, moments)
@@ -254,6 +263,8 @@ def _one_round(
     state = state.reserve()
     store.save(state)
     current = plan(state, nodes, config=config)
+    if config.secure_aggregation:
+        return _secure_round(grid, store, state, current, config=config, timing=timing, started=started)
     content = request_content(current.request, state.backbone)
     asked = send(grid, content, current.nodes, group=str(current.request.round), ttl_s=config.deadline_s + 60.0)
     verdicts = _judge(grid, asked, current, size=len(state.backbone), limit_s=config.deadline_s, timing=timing)
@@ -261,6 +272,39 @@ def _one_round(
     report = dataclasses.replace(
         state.reports[-1], bytes_down=_payload(content) * len(asked), seconds=timing.clock() - started
     )
+    state = dataclasses.replace(state, reports=(*state.reports[:-1], report))
+    store.save(state)
+    return state
+
+
+def _secure_round(
+    grid: Grid,
+    store: StateStore,
+    state: RoundState,
+    current: Plan,
+    *,
+    config: FederationConfig,
+    timing: Timing,
+    started: float,
+) -> RoundState:
+    """Finish a charged round by secure aggregation; interrupted, it is asked again under the same charge.
+
+    A device masks one update per round at most, so a repetition never gives a second sum of the same
+    devices: those that had answered decline, and with too few others the round is skipped.
+    """
+    std = Budget(config, state.noise_multiplier).std
+    summed = secure_sum(
+        grid,
+        current.request,
+        current.nodes,
+        state.backbone,
+        terms=secure_terms(config, asked=len(current.nodes), std=std),
+        neighbors=config.secure_neighbors,
+        limit_s=config.deadline_s,
+        timing=timing,
+    )
+    state = step(state, current, (), config=config, summed=summed)
+    report = dataclasses.replace(state.reports[-1], bytes_down=summed.bytes_down, seconds=timing.clock() - started)
     state = dataclasses.replace(state, reports=(*state.reports[:-1], report))
     store.save(state)
     return state

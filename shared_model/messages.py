@@ -27,7 +27,12 @@ SETTINGS = "settings"
 #: Name of the few plain values in a reply: protocol, run, round, scale.
 REPLY = "reply"
 #: Error codes with which a device declines, and what they mean; nothing more of an error leaves it.
-DECLINED = {101: "refused by policy", 102: "budget used up", 103: "failed on the device"}
+DECLINED = {
+    101: "refused by policy",
+    102: "budget used up",
+    103: "failed on the device",
+    104: "answered before",
+}
 #: Number formats of an update on the wire.
 UPLOADS = ("float16", "int8")
 
