@@ -27,7 +27,7 @@ from shared_model.head import Head
 from shared_model.images import find_pictures, load_tensor
 from shared_model.records import Batch, photo_record
 
-__all__ = ["CACHE", "SETTINGS", "DeviceConfig", "load_device", "load_records", "write_device"]
+__all__ = ["CACHE", "SETTINGS", "DeviceConfig", "device_heads", "load_device", "load_records", "write_device"]
 
 SETTINGS = "device.toml"
 CACHE = "records.safetensors"
@@ -145,6 +145,12 @@ def load_records(folder: Path | str) -> Batch:
     return cached
 
 
+def device_heads(folder: Path | str) -> list[Head]:
+    """Fit the frozen heads that draft a device's records, for whoever must know what may not leave."""
+    config = load_device(folder)
+    return _Painters(config, find_pictures([config.art])).heads()
+
+
 def _make(config: DeviceConfig, photos: Sequence[Path], arts: Sequence[Path]) -> Batch:
     """Make the records one by one."""
     painters = _Painters(config, arts)
@@ -189,6 +195,10 @@ class _Painters:
         head, style = self._head(art)
         state = random.Random(_hash(seed, "record", name, art, turn))
         return photo_record(photo, style, head, size_px=self._config.size_px, random_state=state)
+
+    def heads(self) -> list[Head]:
+        """Fit all that are not fitted yet, and return them."""
+        return [self._head(name)[0] for name in self._paths]
 
     def _head(self, name: str) -> tuple[Head, Tensor]:
         if name not in self._fitted:

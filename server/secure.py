@@ -232,7 +232,9 @@ class _Attempt:
             sources = self._sources(index)
             if index in self._members and len(sources) + 1 >= threshold(len(self._members[index].holders)):
                 sealed = [self._members[source].sealed[index] for source in sources]
-                contents[node] = RecordDict({**base, SECURE: self._stage("masked", **terms, sources=sources, sealed=sealed)})
+                contents[node] = RecordDict(
+                    {**base, SECURE: self._stage("masked", **terms, sources=sources, sealed=sealed)}
+                )
             elif index in self._members:
                 self._reasons[node] = TOO_FEW
         total, survivors = np.zeros(len(backbone), np.uint32), []

@@ -71,3 +71,28 @@ def make_devices(tmp_path: Path) -> Callable[[int], list[Path]]:
         return folders
 
     return make
+
+
+@pytest.fixture
+def private_devices(tmp_path: Path) -> Callable[[int], list[Path]]:
+    """Return a factory of devices with telling names and pictures full of detail: 3 photos, 2 paintings each."""
+
+    def make(count: int) -> list[Path]:
+        folders = []
+        for index in range(count):
+            folder = tmp_path / "marguerite-home" / f"easel-device-{index}"
+            draw = np.random.default_rng(100 + index)
+            for kind, number in (("photos", 3), ("art", 2)):
+                for item in range(number):
+                    coarse = np.kron(draw.integers(30, 220, (9, 9, 3)), np.ones((10, 10, 1)))
+                    picture = (coarse + draw.integers(-30, 30, coarse.shape)).astype(np.uint8)
+                    save_picture(folder / kind / f"our-{kind}-in-lisbon-{item}.png", picture)
+            head = HeadConfig(canvas_px=64, atoms=64, candidates=200)
+            config = DeviceConfig(
+                photos=Path("photos"), art=Path("art"), max_epsilon=20.0, records=7, size_px=64, seed=index, head=head
+            )
+            write_device(folder, config)
+            folders.append(folder)
+        return folders
+
+    return make
