@@ -39,7 +39,8 @@ from shared_model.weights import architecture_hash
 __all__ = ["app", "device_folder", "pack", "participate", "read_request"]
 
 LEDGER = "ledger.json"
-_REFUSED, _BUDGET, _FAILED, _ANSWERED = 101, 102, 103, 104
+_REFUSED, _BUDGET, _FAILED = 101, 102, 103
+_ANSWERED = 110
 _MASKED = "masked update"
 
 app = ClientApp()

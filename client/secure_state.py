@@ -119,7 +119,8 @@ class Memory:
         if not self.path.is_file():
             return None
         with contextlib.suppress(ValueError, ConfigError):
-            return parse(json.loads(read_bytes(self.path, limit=_LIMIT)), SecureState, source=FILE)
+            values = json.loads(read_bytes(self.path, limit=_LIMIT))
+            return parse(values, SecureState, source=FILE) if isinstance(values, dict) else None
         return None
 
     def expect(self, stage: str, *, attempt: str) -> SecureState:

@@ -188,6 +188,11 @@ class FederationConfig:
             if self.secure_neighbors or self.secure_collusion:
                 raise ConfigError("secure_neighbors and secure_collusion need secure_aggregation = true")
             return
+        if getattr(self, "adaptive_clip", False) or getattr(self, "mechanism", "sampled") != "sampled":
+            raise ConfigError(
+                "secure aggregation knows neither adaptive clipping nor noise that is correlated over rounds",
+                hint="the devices add the noise; use a fixed clip and independent noise",
+            )
         if self.planned < LEAST:
             raise ConfigError(
                 f"secure aggregation hides nobody among {self.planned} devices",

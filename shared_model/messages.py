@@ -31,7 +31,7 @@ DECLINED = {
     101: "refused by policy",
     102: "budget used up",
     103: "failed on the device",
-    104: "answered before",
+    110: "answered before",
 }
 #: Number formats of an update on the wire.
 UPLOADS = ("float16", "int8")

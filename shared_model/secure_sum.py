@@ -33,7 +33,7 @@ BITS = 32
 
 Words = npt.NDArray[np.uint32]
 
-_TAIL = 18.0  # `secure_normal` never gives a number beyond 17.4 deviations
+_TAIL = 18.0  # deviations: a Gaussian number is beyond them with a probability below 1e-71
 _LOSS = 0.01  # most of the clip that rounding may cost
 _FINE = 8.0  # least deviation of a noise share in steps of the grid
 
@@ -51,9 +51,9 @@ class Ring:
 
     Guarantees
     ----------
-    A sum of at most ``capacity`` encoded vectors never wraps around: the step is chosen for the
-    largest update and the largest noise that can occur. The step is a power of two, so server and
-    devices compute the same one, and it depends on public numbers only.
+    A sum of at most ``capacity`` encoded vectors never wraps around (practically: with a probability
+    below 1e-60): the step is chosen for the largest update and for noise of 18 deviations. It is a
+    power of two, so server and devices compute the same one, and depends on public numbers only.
 
     Edge cases
     ----------

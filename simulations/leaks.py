@@ -1,8 +1,8 @@
 """Looks for a device's private things in bytes that left it: pixels, patches, heads, names, numbers.
 
 Guarantees
-    An array of which 31 bytes in a row are in the data is found, at any alignment, as uint8, float16,
-    float32 or float64, channels first or last, also inside zlib, gzip, zip, base64 or hexadecimal, three layers
+    An array of which 31 bytes in a row are in the data is found, at any alignment, as uint8, float16 or
+    float32, channels first or last, also inside zlib, gzip, zip, base64 or hexadecimal, three layers
     deep. A text is found in UTF-8 and UTF-16.
 Assumes
     Bytes are not encrypted, and a stretch of 16 bytes with at least six different values does not occur twice
@@ -158,8 +158,9 @@ def unfold(data: bytes, *, how: str = "raw", depth: int = _DEPTH) -> Iterator[tu
             yield from _inflated(data[start + 30 + name + extra :], -15, f"zip in {how}", depth)
     for match in re.finditer(rb"[A-Za-z0-9+/_-]{16,}", data):
         text = match.group().translate(bytes.maketrans(b"-_", b"+/"))
-        plain = base64.b64decode(text[: len(text) // 4 * 4])
-        yield from unfold(plain, how=f"base64 in {how}", depth=depth - 1)
+        for start in range(4):  # other letters may stand before it
+            plain = base64.b64decode(text[start : start + (len(text) - start) // 4 * 4])
+            yield from unfold(plain, how=f"base64 in {how}", depth=depth - 1)
     for match in re.finditer(rb"(?:[0-9a-fA-F]{2}){12,}", data):
         yield from unfold(binascii.unhexlify(match.group()), how=f"hex in {how}", depth=depth - 1)
 
@@ -237,9 +238,9 @@ def _pixels(label: str, picture: Tensor) -> dict[str, bytes]:
 
 
 def _numbers(label: str, tensor: Tensor) -> dict[str, bytes]:
-    """Return a tensor's bytes as float16, float32, float64, and uint8 (of 0 to 1)."""
+    """Return a tensor's bytes as float16, float32 and uint8 (of 0 to 1)."""
     exact = tensor.detach().cpu().contiguous()
-    kinds = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+    kinds = {"float16": torch.float16, "float32": torch.float32}
     forms = {f"{label} ({name})": exact.to(kind).numpy().tobytes() for name, kind in kinds.items()}
     unit = exact if exact.dtype == torch.uint8 else (exact.float() * 255).round().clamp(0, 255).to(torch.uint8)
     return forms | {f"{label} (uint8)": unit.contiguous().numpy().tobytes()}

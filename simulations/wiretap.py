@@ -97,22 +97,26 @@ def _accept(server: socket.socket, target: int, tap: Wiretap, ending: threading.
             continue
         except OSError:
             return
-        with contextlib.suppress(OSError):
-            upstream = socket.create_connection(("127.0.0.1", target), timeout=10.0)
-            kept = bytearray()
-            tap.sent.append(kept)
-            for source, sink, copy in ((client, upstream, kept), (upstream, client, None)):
-                source.settimeout(None)
-                threading.Thread(target=_relay, args=(source, sink, copy), daemon=True).start()
-            continue
-        client.close()
+        kept = bytearray()
+        tap.sent.append(kept)
+        threading.Thread(target=_relay, args=(client, target, kept), daemon=True).start()
 
 
-def _relay(source: socket.socket, sink: socket.socket, copy: bytearray | None) -> None:
+def _relay(client: socket.socket, target: int, kept: bytearray) -> None:
+    """Relay one connection in both directions until either side ends it."""
+    client.settimeout(None)
+    with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", target)) as upstream:
+        answers = threading.Thread(target=_pump, args=(upstream, client, None), daemon=True)
+        answers.start()
+        _pump(client, upstream, kept)
+        answers.join()
+
+
+def _pump(source: socket.socket, sink: socket.socket, kept: bytearray | None) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(1 << 16):
-            if copy is not None:
-                copy += data
+            if kept is not None:
+                kept += data
             sink.sendall(data)
     for end in (source, sink):
         with contextlib.suppress(OSError):

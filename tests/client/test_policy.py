@@ -9,6 +9,7 @@ from client.policy import Policy, load_policy
 from shared_model.config import LossConfig, ModelConfig
 from shared_model.errors import ConfigError, PrivacyError
 from shared_model.messages import RoundRequest
+from shared_model.secure_terms import SecureTerms
 
 REQUEST = RoundRequest(
     run="a",
@@ -77,3 +78,25 @@ def test_a_wrong_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "policy.toml").write_text(text)
     with pytest.raises(ConfigError):
         load_policy(tmp_path, simulated=False)
+
+
+TERMS = SecureTerms("0123456789abcdef", capacity=10, needed=8, colluding=0, sum_noise=1.0)
+
+
+def test_secure_aggregation_is_accepted_and_can_be_demanded() -> None:
+    strict = Policy(require_secure_aggregation=True)
+    Policy().check(REQUEST, parameters=1, secure=TERMS)
+    strict.check(REQUEST, parameters=1, secure=TERMS)
+    with pytest.raises(PrivacyError, match="only secure aggregation"):
+        strict.check(REQUEST, parameters=1)
+
+
+def test_a_secure_sum_needs_the_promised_noise_and_enough_devices() -> None:
+    with pytest.raises(PrivacyError, match=r"noise of 0\.9 on the secure sum is below the promised 1"):
+        Policy().check(REQUEST, parameters=1, secure=replace(TERMS, sum_noise=0.9))
+    with pytest.raises(PrivacyError, match="8 devices is too small"):
+        Policy(min_secure_peers=8).check(REQUEST, parameters=1, secure=TERMS)
+    # Example level: the noise is in the update already.
+    Policy().check(replace(REQUEST, unit="example"), parameters=1, secure=replace(TERMS, sum_noise=0.0))
+    with pytest.raises(ConfigError, match="min_secure_peers must be at least 2"):
+        Policy(min_secure_peers=1)

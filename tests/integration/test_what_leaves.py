@@ -76,7 +76,7 @@ def scanner(folders: list[Path], numbers: dict[str, float]) -> Scanner:
 SECURE = {"secure_aggregation": True}
 EXAMPLE = {
     "unit": "example",
-    "records": 7,
+    "records": 5,
     "batch": 4,
     "noise_multiplier": 6.0,
     "population": 3,
@@ -246,12 +246,12 @@ def test_how_many_pictures_a_device_has_does_not_show(
     weights: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Replies of devices with 3 and with 1 photos, with 7 and with 2 records, have the same keys, types and sizes."""
+    """Replies of devices with 3 and with 1 photos, with 5 and with 2 records, have the same keys, types and sizes."""
     folders = private_devices(3)
     for extra in sorted((folders[1] / "photos").iterdir())[1:]:
         extra.unlink()
     text = (folders[2] / "device.toml").read_text()
-    (folders[2] / "device.toml").write_text(text.replace("records = 7", "records = 2"))
+    (folders[2] / "device.toml").write_text(text.replace("records = 5", "records = 2"))
     heard = Heard(folders, monkeypatch)
     heard.train(replace(config, rounds=1), tmp_path / "run", weights)
     shapes = []
