@@ -7,7 +7,7 @@ the *nominal* fleet would guarantee, and what the simulated run itself does.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -82,6 +82,16 @@ class Budget:
         """Epsilon of this very run after so many charged rounds."""
         return self._loss(self.run_mechanism, rounds)
 
+    def server_epsilon(self, rounds: int) -> float:
+        """Epsilon that secure aggregation leaves against the server itself, for a device in all rounds.
+
+        The server knows whom it asked, so sampling hides nobody from it. Infinite without secure
+        aggregation at user level: the server then sees single updates.
+        """
+        if self.config.unit == "user" and not self.config.secure_aggregation:
+            return math.inf if rounds else 0.0
+        return self._loss(replace(self.run_mechanism, sample_rate=1.0), rounds)
+
     def statement(self, rounds: int, *, parameters: int) -> dict[str, Any]:
         """Say in JSON-ready values what is protected after ``rounds`` rounds, and what is not."""
         config = self.config
@@ -103,6 +113,13 @@ class Budget:
             "run_epsilon": real if math.isfinite(real) else None,
         }
         facts["says"] = self._sentence(nominal, real)
+        if config.secure_aggregation and config.unit == "user" and not config.unprotected:
+            alone = self.server_epsilon(rounds)
+            facts["server_epsilon"] = alone if math.isfinite(alone) else None
+            facts["says"] += (
+                f" The server sees noisy sums only; against it, since it knows whom it asked, a device that took part "
+                f"in every round has epsilon {alone:.3g}."
+            )
         return facts
 
     def _sentence(self, nominal: float, real: float) -> str:

@@ -68,3 +68,19 @@ def test_a_small_fleet_is_refused_with_numbers_and_can_be_accepted() -> None:
     assert "50 devices" in Budget(replace(small, accept_loud_noise=True), 1.2).warning(parameters=650_000)
     large = replace(REAL, population=1_000_000, cohort=10_000)
     assert Budget(large, 1.2).warning(parameters=650_000) == ""
+
+
+def test_secure_aggregation_is_honest_about_the_server() -> None:
+    plain = FederationConfig(noise_multiplier=1.0)
+    secure = FederationConfig(noise_multiplier=1.0, secure_aggregation=True)
+    assert Budget(plain, 1.0).server_epsilon(5) == math.inf
+    assert Budget(plain, 1.0).server_epsilon(0) == 0.0
+    against_server = Budget(secure, 1.0).server_epsilon(5)
+    assert Budget(secure, 1.0).epsilon(5) < against_server < math.inf
+    assert against_server == pytest.approx(
+        Budget(FederationConfig(population=1000, delta=secure.effective_delta), 1.0).epsilon(5)
+    )
+    facts = Budget(secure, 1.0).statement(5, parameters=10)
+    assert facts["server_epsilon"] == against_server
+    assert "it knows whom it asked" in facts["says"]
+    assert "server_epsilon" not in Budget(plain, 1.0).statement(5, parameters=10)
