@@ -40,7 +40,7 @@ _WINDOW = 16
 _VARIETY = 6
 _DEPTH = 3
 _LARGEST = 1 << 26
-_SMALL = 4096
+_SMALL = 1024
 _SHORTEST_TEXT = 4
 
 
@@ -179,8 +179,14 @@ def _has_text(layer: bytes, text: str) -> bool:
 
 
 def _has_number(layer: bytes, value: float) -> bool:
-    """Look for a number in full precision; as float32 in small layers only, where four bytes are no chance hit."""
-    forms = [struct.pack("<d", value), struct.pack(">d", value), f"{value:.6g}".encode(), f"{value:.4f}".encode()]
+    """Look for a number in full precision; as float32 in small layers only, where four bytes are no chance hit.
+
+    Zero is no evidence.
+    """
+    if value == 0.0:
+        return False
+    texts = [text.encode() for text in (f"{value:.6g}", f"{value:.4f}") if len(text) > _SHORTEST_TEXT]
+    forms = [struct.pack("<d", value), struct.pack(">d", value), *texts]
     if len(layer) <= _SMALL:
         forms += [struct.pack("<f", value), struct.pack(">f", value)]
     return any(form in layer for form in forms)
