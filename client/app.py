@@ -26,9 +26,8 @@ from client.ledger import Ledger
 from client.policy import load_policy
 from client.private_training import LocalSettings, train_example_level, train_user_level
 from shared_model.backbone import Backbone
-from shared_model.errors import BudgetError, CompatibilityError, ConfigError, EaselError, MissingError
-from shared_model.mechanism import Mechanism
-from shared_model.messages import ARRAY, PROTOCOL, REPLY, SETTINGS, RoundRequest
+from shared_model.errors import BudgetError, CompatibilityError, ConfigError, EaselError, MissingError, TooSoonError
+from shared_model.messages import ARRAY, PROTOCOL, REPLY, SETTINGS, WITHIN, RoundRequest
 from shared_model.noise import norm
 from shared_model.privacy import clip, quantize
 from shared_model.split import size, unflatten
@@ -37,7 +36,7 @@ from shared_model.weights import architecture_hash
 __all__ = ["app", "device_folder", "pack", "participate", "read_request"]
 
 LEDGER = "ledger.json"
-_REFUSED, _BUDGET, _FAILED = 101, 102, 103
+_REFUSED, _BUDGET, _FAILED, _TOO_SOON = 101, 102, 103, 104
 
 app = ClientApp()
 
@@ -50,6 +49,8 @@ def train(message: Message, context: Context) -> Message:
         return _reply(message, context, log)
     except BudgetError as error:
         return _declined(message, _BUDGET, error, log)
+    except TooSoonError as error:
+        return _declined(message, _TOO_SOON, error, log)
     except _Refused as error:
         return _declined(message, _REFUSED, error, log)
     except Exception as error:
@@ -143,7 +144,9 @@ def participate(folder: Path, request: RoundRequest, vector: Tensor) -> RecordDi
     ----------
     The ledger holds the round's price before training starts, and the size of the upload before
     it is handed to the transport. The upload is one array with an L2 norm of at most
-    ``request.clip``, its scale, and what the server already knows.
+    ``request.clip``, its scale, with adaptive clipping one bit (whether the clip was long enough),
+    and what the server already knows. Where noise is correlated over the rounds, no two rounds of
+    a run are closer than its separation, by this device's own ledger.
 
     Assumes
     -------
@@ -157,30 +160,29 @@ def participate(folder: Path, request: RoundRequest, vector: Tensor) -> RecordDi
     ------
     BudgetError
         If the owner's budget would be passed; nothing was trained then.
+    TooSoonError
+        If the device took part in this run too recently; nothing was trained then.
     EaselError
         If the folder cannot be used.
     """
     backbone = Backbone(request.model)
     unflatten(backbone, vector)
     device = load_device(folder)
-    example = request.unit == "example"
-    mechanism = Mechanism(
-        request.noise_multiplier, request.record_rate if example else request.sample_rate, request.unit
-    )
     ledger = Ledger.open(folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta)
-    steps = request.local_steps if example else 1
-    reservation = ledger.reserve(request.run, request.round, mechanism=mechanism, steps=steps)
+    reservation = ledger.reserve(
+        request.run,
+        request.round,
+        mechanism=request.price,
+        steps=request.local_steps if request.unit == "example" else 1,
+        separation=request.min_separation if request.factorized else 0,
+    )
     delta = _train(backbone, folder, request, seed=_seed(request, device.seed))
     values, scale = pack(delta, request)
-    content = RecordDict(
-        {
-            ARRAY: ArrayRecord({ARRAY: Array(values)}),
-            REPLY: ConfigRecord(
-                {"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)}
-            ),
-        }
-    )
-    ledger.sent(reservation, bytes_sent=values.nbytes + 4)
+    reply = ConfigRecord({"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)})
+    if request.adaptive_clip:
+        reply[WITHIN] = norm(delta) <= request.clip
+    content = RecordDict({ARRAY: ArrayRecord({ARRAY: Array(values)}), REPLY: reply})
+    ledger.sent(reservation, bytes_sent=values.nbytes + 4 + int(request.adaptive_clip))
     ledger.commit(reservation)
     return content
 
