@@ -54,12 +54,12 @@ def choose(nodes: Sequence[int], *, round: int, asked: Mapping[int, int], config
 def remember(
     asked: Mapping[int, int], nodes: Sequence[int], *, round: int, config: FederationConfig
 ) -> Mapping[int, int]:
-    """Return who was asked when, with the devices of this round, without those who may come again.
+    """Return who was asked when, with the devices of this round, without those who may come to it again.
 
     Empty where devices are sampled. A round that a crash interrupted is repeated with other devices:
     those asked before stay on record, as they do in their own ledgers.
     """
     if not config.factorization:
         return {}
-    kept = {node: number for node, number in asked.items() if round - number < max(1, config.min_separation - 1)}
+    kept = {node: number for node, number in asked.items() if round - number < config.min_separation}
     return kept | dict.fromkeys(nodes, round)
