@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.special import binom
 
 from shared_model.errors import PrivacyError
 from shared_model.factorization import Factorization, factor, inverse
-from shared_model.mechanism import Mechanism
+from shared_model.mechanism import Mechanism, default_delta
 from shared_model.privacy import calibrate, epsilon
 
 
@@ -114,3 +115,32 @@ def test_prefix_errors_are_those_of_the_matrices(rounds: int, separation: int) -
 def test_it_beats_fresh_noise_by_far() -> None:
     plan = Factorization(200, 100)
     assert plan.prefix_error(1.0) < plan.independent_prefix_error(1.0) / 3
+
+
+def documented() -> list[list[float]]:
+    """Rows of the table in docs/privacy.md that compares three kinds of noise."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
+    section = text.split("## Without sampling")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[float(cell) for cell in row] for row in rows[2:]]
+
+
+def test_the_documented_comparison_is_true() -> None:
+    table = documented()
+    assert len(table) == 5
+    for population, cohort, rounds, participations, _, fresh, factorized in table:
+        plan = Factorization(int(rounds), int(population // cohort))
+        delta = default_delta(int(population))
+        noise = calibrate(target_epsilon=2.0, delta=delta, sample_rate=1.0, steps=1)
+        assert plan.participations == participations
+        assert plan.independent_prefix_error(noise) == pytest.approx(fresh, rel=5e-3)
+        assert plan.prefix_error(noise) == pytest.approx(factorized, rel=5e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", range(5))
+def test_the_documented_price_with_sampling_is_true(row: int) -> None:
+    population, cohort, rounds, _, sampled, *_ = documented()[row]
+    delta = default_delta(int(population))
+    noise = calibrate(target_epsilon=2.0, delta=delta, sample_rate=cohort / population, steps=int(rounds))
+    assert noise * math.sqrt((rounds + 1) / 2) == pytest.approx(sampled, rel=5e-3)
