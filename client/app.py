@@ -27,9 +27,16 @@ from client.policy import load_policy
 from client.private_training import LocalSettings, train_example_level, train_user_level
 from client.secure_stages import Stage, answer
 from shared_model.backbone import Backbone
-from shared_model.errors import BudgetError, CompatibilityError, ConfigError, EaselError, MissingError, PrivacyError
-from shared_model.mechanism import Mechanism
-from shared_model.messages import ARRAY, PROTOCOL, REPLY, SETTINGS, RoundRequest
+from shared_model.errors import (
+    BudgetError,
+    CompatibilityError,
+    ConfigError,
+    EaselError,
+    MissingError,
+    PrivacyError,
+    TooSoonError,
+)
+from shared_model.messages import ARRAY, PROTOCOL, REPLY, SETTINGS, WITHIN, RoundRequest
 from shared_model.noise import norm
 from shared_model.privacy import clip, quantize
 from shared_model.secure_terms import SECURE
@@ -39,8 +46,7 @@ from shared_model.weights import architecture_hash
 __all__ = ["app", "device_folder", "pack", "participate", "read_request"]
 
 LEDGER = "ledger.json"
-_REFUSED, _BUDGET, _FAILED = 101, 102, 103
-_ANSWERED = 110
+_REFUSED, _BUDGET, _FAILED, _TOO_SOON, _ANSWERED = 101, 102, 103, 104, 110
 _MASKED = "masked update"
 
 app = ClientApp()
@@ -54,6 +60,8 @@ def train(message: Message, context: Context) -> Message:
         return _reply(message, context, log)
     except BudgetError as error:
         return _declined(message, _BUDGET, error, log)
+    except TooSoonError as error:
+        return _declined(message, _TOO_SOON, error, log)
     except _Refused as error:
         return _declined(message, _REFUSED, error, log)
     except _Answered as error:
@@ -152,7 +160,9 @@ def participate(folder: Path, request: RoundRequest, vector: Tensor) -> RecordDi
     ----------
     The ledger holds the round's price before training starts, and the size of the upload before
     it is handed to the transport. The upload is one array with an L2 norm of at most
-    ``request.clip``, its scale, and what the server already knows.
+    ``request.clip``, its scale, with adaptive clipping one bit (whether the clip was long enough),
+    and what the server already knows. Where noise is correlated over the rounds, no two rounds of
+    a run are closer than its separation, by this device's own ledger.
 
     Assumes
     -------
@@ -166,20 +176,18 @@ def participate(folder: Path, request: RoundRequest, vector: Tensor) -> RecordDi
     ------
     BudgetError
         If the owner's budget would be passed; nothing was trained then.
+    TooSoonError
+        If the device took part in this run too recently; nothing was trained then.
     EaselError
         If the folder cannot be used.
     """
     ledger, reservation, delta = _paid_update(folder, request, vector)
     values, scale = pack(delta, request)
-    content = RecordDict(
-        {
-            ARRAY: ArrayRecord({ARRAY: Array(values)}),
-            REPLY: ConfigRecord(
-                {"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)}
-            ),
-        }
-    )
-    ledger.sent(reservation, bytes_sent=values.nbytes + 4)
+    reply = ConfigRecord({"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)})
+    if request.adaptive_clip:
+        reply[WITHIN] = norm(delta) <= request.clip
+    content = RecordDict({ARRAY: ArrayRecord({ARRAY: Array(values)}), REPLY: reply})
+    ledger.sent(reservation, bytes_sent=values.nbytes + 4 + int(request.adaptive_clip))
     ledger.commit(reservation)
     return content
 
@@ -189,13 +197,14 @@ def _paid_update(folder: Path, request: RoundRequest, vector: Tensor) -> tuple[L
     backbone = Backbone(request.model)
     unflatten(backbone, vector)
     device = load_device(folder)
-    example = request.unit == "example"
-    mechanism = Mechanism(
-        request.noise_multiplier, request.record_rate if example else request.sample_rate, request.unit
-    )
     ledger = Ledger.open(folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta)
-    steps = request.local_steps if example else 1
-    reservation = ledger.reserve(request.run, request.round, mechanism=mechanism, steps=steps)
+    reservation = ledger.reserve(
+        request.run,
+        request.round,
+        mechanism=request.price,
+        steps=request.local_steps if request.unit == "example" else 1,
+        separation=request.min_separation if request.factorized else 0,
+    )
     return ledger, reservation, _train(backbone, folder, request, seed=_seed(request, device.seed))
 
 

@@ -25,6 +25,7 @@ from shared_model.errors import ConfigError, InputError, MissingError, PictureEr
 from shared_model.files import read_bytes, write_atomic
 from shared_model.head import Head
 from shared_model.images import find_pictures, load_tensor
+from shared_model.mechanism import LARGEST_DELTA
 from shared_model.records import Batch, photo_record
 
 __all__ = ["CACHE", "SETTINGS", "DeviceConfig", "device_heads", "load_device", "load_records", "write_device"]
@@ -73,8 +74,8 @@ class DeviceConfig:
     def __post_init__(self) -> None:
         if not self.max_epsilon > 0.0:
             raise ConfigError(f"max_epsilon must be positive, not {self.max_epsilon}")
-        if not 0.0 < self.delta <= 1e-5:
-            raise ConfigError(f"delta must be positive and at most 1e-5, not {self.delta}")
+        if not 0.0 < self.delta <= LARGEST_DELTA:
+            raise ConfigError(f"delta must be positive and at most {LARGEST_DELTA:g}, not {self.delta}")
         if not (1 <= self.records <= 100_000 and 1 <= self.artworks <= 1000):
             raise ConfigError("records must be between 1 and 100000, artworks between 1 and 1000")
         if self.size_px % 4 or not _LEAST_PX <= self.size_px <= 1024:

@@ -173,6 +173,16 @@ def test_opacus_is_behind_one_module_of_shared_model() -> None:
     assert users == {"shared_model.privacy"}
 
 
+def test_keys_of_the_noise_are_the_servers_alone() -> None:
+    users = {
+        module
+        for module in MODULES
+        if any(found.is_under("shared_model.correlated") for found in IMPORTS[module])
+        or (module.startswith("shared_model") and any(found.is_under("cryptography") for found in IMPORTS[module]))
+    }
+    assert users == {"server.release", "server.rounds", "shared_model.correlated"}
+
+
 def test_only_the_named_modules_of_a_device_speak_to_a_network() -> None:
     users = {
         module

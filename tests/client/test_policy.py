@@ -48,6 +48,8 @@ def test_an_ordinary_request_is_accepted() -> None:
         ({"local_steps": 5000}, "5000 local steps"),
         ({"batch": 1000}, "batch 1000"),
         ({"simulated": True}, "rescaled"),
+        ({"delta": 1e-4}, "delta 0.0001 is above 1e-05"),
+        ({"clip": 12.5, "adaptive_clip": True, "count_noise": 50.0}, "clip 12.5 is above 10"),
     ],
 )
 def test_a_greedy_request_is_refused_by_name(changes: dict[str, object], message: str) -> None:
@@ -62,6 +64,32 @@ def test_units_and_size_are_limited() -> None:
         Policy(max_parameters=10).check(REQUEST, parameters=11)
 
 
+FACTORIZED = replace(REQUEST, mechanism="factorized", min_separation=5)
+ADAPTIVE = replace(REQUEST, adaptive_clip=True, count_noise=50.0)
+
+
+def test_correlated_noise_and_the_bit_are_accepted_unless_the_owner_says_no() -> None:
+    for request in (FACTORIZED, ADAPTIVE):
+        Policy().check(request, parameters=1)
+    with pytest.raises(PrivacyError, match="mechanism 'factorized' is not accepted"):
+        Policy(mechanisms=("sampled",)).check(FACTORIZED, parameters=1)
+    with pytest.raises(PrivacyError, match="mechanism 'sampled' is not accepted"):
+        Policy(mechanisms=("factorized",)).check(REQUEST, parameters=1)
+    with pytest.raises(PrivacyError, match="separation 5 is below 6"):
+        Policy(min_separation=6).check(FACTORIZED, parameters=1)
+    Policy(min_separation=5).check(FACTORIZED, parameters=1)
+    Policy(min_separation=6).check(REQUEST, parameters=1)
+    with pytest.raises(PrivacyError, match="adaptive clipping is not accepted"):
+        Policy(adaptive_clip=False).check(ADAPTIVE, parameters=1)
+
+
+def test_the_owners_clip_bounds_what_the_server_adapts_to() -> None:
+    policy = Policy(max_clip=0.5)
+    policy.check(replace(ADAPTIVE, clip=0.5, record_clip=0.5), parameters=1)
+    with pytest.raises(PrivacyError, match=r"clip 0\.501 is above 0\.5"):
+        policy.check(replace(ADAPTIVE, clip=0.501, record_clip=0.5), parameters=1)
+
+
 def test_file_beats_defaults_and_simulated_devices_are_lenient(tmp_path: Path) -> None:
     assert load_policy(tmp_path, simulated=False) == Policy()
     load_policy(tmp_path, simulated=True).check(replace(REQUEST, simulated=True), parameters=1)
@@ -72,7 +100,19 @@ def test_file_beats_defaults_and_simulated_devices_are_lenient(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "text",
-    ["min_noise_multiplier = -1.0", "max_clip = 0.0", "max_batch = 0", 'units = ["person"]', "units = []", "x = 1"],
+    [
+        "min_noise_multiplier = -1.0",
+        "max_clip = 0.0",
+        "max_delta = 0.0",
+        "max_batch = 0",
+        "min_separation = 0",
+        'units = ["person"]',
+        "units = []",
+        'mechanisms = ["magic"]',
+        "mechanisms = []",
+        "adaptive_clip = 1",
+        "x = 1",
+    ],
 )
 def test_a_wrong_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "policy.toml").write_text(text)
