@@ -155,7 +155,7 @@ def step(
     if state.reserved != number:
         raise PrivacyError(f"round {number} was not charged before it was run")
     budget = Budget(config, state.noise_multiplier)
-    total, reasons, nbytes = _collect(verdicts, size=len(state.backbone), asked=len(current.nodes))
+    total, reasons, nbytes = _collect(verdicts, StreamingSum(len(state.backbone)), asked=len(current.nodes))
     keys = (*state.noise_keys, new_key(entropy=entropy)) if config.factorization else ()
     enough = total.count >= config.needed
     done = release(state, total, config=config, keys=keys, noise=noise) if enough else Release(state, 0.0)
@@ -284,8 +284,8 @@ def _judge(
         yield Verdict(node, reason="late")
 
 
-def _collect(verdicts: Iterable[Verdict], *, size: int, asked: int) -> tuple[StreamingSum, Counter[str], int]:
-    total, reasons, nbytes, judged = StreamingSum(size), Counter[str](), 0, set[int]()
+def _collect(verdicts: Iterable[Verdict], total: StreamingSum, *, asked: int) -> tuple[StreamingSum, Counter[str], int]:
+    reasons, nbytes, judged = Counter[str](), 0, set[int]()
     for verdict in verdicts:
         nbytes += verdict.nbytes
         if verdict.node is not None:
