@@ -164,7 +164,7 @@ def step(
     budget = Budget(config, state.noise_multiplier)
     keys = (*state.noise_keys, new_key(entropy=entropy)) if config.factorization else ()
     if summed is None:
-        total, reasons, nbytes = _collect(verdicts, size=len(state.backbone), asked=len(current.nodes))
+        total, reasons, nbytes = _collect(verdicts, StreamingSum(len(state.backbone)), asked=len(current.nodes))
     else:
         total, reasons, nbytes, noise = summed.total, summed.reasons, summed.bytes_up, _no_more_noise
     enough = total.count >= config.needed
@@ -334,8 +334,8 @@ def _judge(
         yield Verdict(node, reason="late")
 
 
-def _collect(verdicts: Iterable[Verdict], *, size: int, asked: int) -> tuple[StreamingSum, Counter[str], int]:
-    total, reasons, nbytes, judged = StreamingSum(size), Counter[str](), 0, set[int]()
+def _collect(verdicts: Iterable[Verdict], total: StreamingSum, *, asked: int) -> tuple[StreamingSum, Counter[str], int]:
+    reasons, nbytes, judged = Counter[str](), 0, set[int]()
     for verdict in verdicts:
         nbytes += verdict.nbytes
         if verdict.node is not None:

@@ -72,13 +72,15 @@ def correlated_normal(
 
     Guarantees
     ----------
-    z(key) is the Gaussian vector of :func:`shared_model.noise.secure_normal` drawn from the key's
+    ``std * z(key)`` is the vector of :func:`shared_model.noise.secure_normal` drawn from the key's
     stream, always the same one, so the releases of all rounds fit together after any number of
     restarts. Memory is that of two vectors; time grows with the number of rounds so far.
 
     Assumes
     -------
-    ``keys`` holds the key of every round so far, oldest first, skipped rounds included.
+    ``keys`` holds the key of every round so far, oldest first, skipped rounds included; ``std`` is
+    the same in every round. What is taken back of earlier noise is added in floating point: that no
+    low bits betray the sum (Mironov 2012) is not proved for correlated noise.
 
     Edge cases
     ----------

@@ -245,9 +245,9 @@ def test_noise_of_a_run_is_the_correlated_one_at_the_stated_size(
     std = 3.0 * plan_.sensitivity() * factorized.clip * (4 / 100) / 4
     column, keys = factor(5), Keys()
     for number in range(5):
-        fresh = sum(column[number - j] * added[j] for j in range(number + 1)) / std
-        expected = secure_normal(fresh.shape, std=1.0, entropy=key_stream(keys(32)))
-        assert torch.allclose(fresh, expected, atol=1e-3)
+        fresh = sum(column[number - j] * added[j] for j in range(number + 1))
+        expected = secure_normal(fresh.shape, std=std, entropy=key_stream(keys(32)))
+        assert torch.allclose(fresh, expected, atol=1e-3 * std)
     # The end of the run is far less noisy than the sum of its fresh parts.
     assert float((backbones[-1] - backbones[0]).std()) < 0.8 * std * 5**0.5
 
