@@ -7,7 +7,9 @@ Two units are kept apart (:class:`shared_model.mechanism.Mechanism`):
     round t of a run shows that rounds 1 to t took place, and their guarantee (amplification by
     sampling included) holds for devices that were not asked too: so a run costs its rounds 1 to t
     for the highest t asked, at the weakest mechanism announced in it, and being asked for the
-    same round again costs nothing more.
+    same round again costs nothing more. Where the noise is correlated over the rounds instead
+    (:mod:`shared_model.factorization`), the first participation pays for the whole run; a round
+    closer to the last one than the run's separation is refused, whatever the server says.
 ``example``
     Local training on this device's records. Every participation is a fresh release: all compose,
     and a repeated one costs again.
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from client.ledger_file import Book, Entry, LedgerFile
-from shared_model.errors import BudgetError, LedgerError, MissingError, PrivacyError
+from shared_model.errors import BudgetError, LedgerError, MissingError, PrivacyError, TooSoonError
 from shared_model.mechanism import UNITS, Mechanism
 
 __all__ = ["Accountant", "Ledger", "Reservation", "utc_now"]
@@ -153,7 +155,9 @@ class Ledger:
                     ledger._save(lowered)
         return ledger
 
-    def reserve(self, run: str, round: int, *, mechanism: Mechanism, steps: int = 1) -> Reservation:
+    def reserve(
+        self, run: str, round: int, *, mechanism: Mechanism, steps: int = 1, separation: int = 0
+    ) -> Reservation:
         """Spend budget for one participation; nothing may be trained or sent before this returns.
 
         Parameters
@@ -164,11 +168,17 @@ class Ledger:
             What will be run in this round.
         steps
             Steps of it: 1 for ``user``, the number of optimizer steps for ``example``.
+        separation
+            Rounds that must lie between two participations where noise is correlated over the
+            rounds, from 1; 0 elsewhere. The largest one ever stated for the run holds.
 
         Raises
         ------
         BudgetError
             If the loss would pass the owner's limit; nothing is recorded then.
+        TooSoonError
+            If the last participation in this run is less than the separation away, the same round
+            included; nothing is recorded then.
         LedgerError
             If the file is damaged, foreign, rolled back or gone.
         PrivacyError
@@ -176,8 +186,11 @@ class Ledger:
         """
         if not run or round < 1 or steps < 1 or (mechanism.unit == "user" and steps != 1):
             raise PrivacyError(f"cannot reserve {steps} {mechanism.unit}-level steps for round {round} of run {run!r}")
+        if separation < 0 or (separation and (mechanism.unit, mechanism.sample_rate) != ("user", 1.0)):
+            raise PrivacyError("correlated noise protects users, without any sampling")
         with self._file.locked():
             book = self._load()
+            _require_separation(book.entries, run, round, separation)
             entry = Entry(
                 id=len(book.entries) + 1,
                 run=run,
@@ -187,6 +200,7 @@ class Ledger:
                 sample_rate=mechanism.sample_rate,
                 steps=steps,
                 reserved_at=self._now(),
+                separation=separation,
             )
             after = dataclasses.replace(book, entries=(*book.entries, entry))
             total = sum(self._losses(after).values())
@@ -284,16 +298,29 @@ def _history(entries: Iterable[Entry], unit: str) -> list[tuple[Mechanism, int]]
     chosen = [entry for entry in entries if entry.unit == unit]
     if unit == "example":
         return [(Mechanism(entry.noise_multiplier, entry.sample_rate, unit), entry.steps) for entry in chosen]
-    runs: dict[str, list[Entry]] = {}
+    runs: dict[tuple[str, bool], list[Entry]] = {}
     for entry in chosen:
-        runs.setdefault(entry.run, []).append(entry)
+        runs.setdefault((entry.run, entry.separation > 0), []).append(entry)
     return [
         (
             Mechanism(min(item.noise_multiplier for item in run), max(item.sample_rate for item in run), unit),
-            max(item.round for item in run),
+            1 if correlated else max(item.round for item in run),
         )
-        for run in runs.values()
+        for (_, correlated), run in runs.items()
     ]
+
+
+def _require_separation(entries: Iterable[Entry], run: str, round: int, separation: int) -> None:
+    """Refuse a round that is too close to an earlier one of a run with correlated noise."""
+    earlier = [entry for entry in entries if entry.run == run and (separation or entry.separation)]
+    distance = min((abs(round - entry.round) for entry in earlier), default=math.inf)
+    needed = max([separation, *(entry.separation for entry in earlier)])
+    if distance < needed:
+        raise TooSoonError(
+            f"round {round} of run {run} is {distance:.0f} rounds from this device's nearest one; "
+            f"its noise protects only who takes part once in {needed} rounds",
+            hint="nothing was sent; the device can take part again later",
+        )
 
 
 def _run_summary(run: str, entries: Iterable[Entry]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 from torch import Tensor
 
-from shared_model.messages import ARRAY, DECLINED, PROTOCOL, REPLY, RoundRequest
+from shared_model.messages import ARRAY, DECLINED, PROTOCOL, REPLY, WITHIN, RoundRequest
 from shared_model.noise import norm
 
 __all__ = ["Admission", "Verdict"]
@@ -40,12 +40,16 @@ class Verdict:
         Why it was dropped; empty when admitted.
     nbytes
         Payload of the reply.
+    within
+        With adaptive clipping, whether the device says that its update was within the clip. To be
+        summed and noised like the update, never looked at alone.
     """
 
     node: int | None
     update: Tensor | None = None
     reason: str = ""
     nbytes: int = 0
+    within: bool | None = None
 
 
 class Admission:
@@ -115,11 +119,17 @@ class Admission:
             reason = self._check_reply(reply)
         if not reason:
             update, reason = self._read(array_record[ARRAY], reply)
-        return Verdict(node, update=update, reason=reason, nbytes=nbytes)
+        if update is None or not isinstance(reply, ConfigRecord):
+            return Verdict(node, reason=reason, nbytes=nbytes)
+        within = reply[WITHIN] is True if self.request.adaptive_clip else None
+        return Verdict(node, update=update, nbytes=nbytes, within=within)
 
     def _check_reply(self, reply: ConfigRecord) -> str:
-        if set(reply) != {"protocol", "run", "round", "scale"} or reply["protocol"] != PROTOCOL:
+        keys = {"protocol", "run", "round", "scale"} | ({WITHIN} if self.request.adaptive_clip else set())
+        if set(reply) != keys or reply["protocol"] != PROTOCOL:
             return "wrong keys"
+        if self.request.adaptive_clip and not isinstance(reply[WITHIN], bool):
+            return "bad bit"
         if reply["run"] != self.request.run:
             return "another run"
         if reply["round"] != self.request.round:

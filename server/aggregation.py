@@ -46,9 +46,17 @@ class StreamingSum:
     def __init__(self, size: int) -> None:
         self.total = torch.zeros(size, dtype=torch.float64)
         self.count = 0
+        self.within = 0.0
 
-    def add(self, update: Tensor) -> None:
+    def add(self, update: Tensor, *, within: bool | None = None) -> None:
         """Add one admitted update, (P,) of any floating type, with weight one.
+
+        Parameters
+        ----------
+        update
+            The update.
+        within
+            Whether it was within the clip: adds 1/2 or -1/2 to the sum ``within``; ``None``: 0.
 
         Raises
         ------
@@ -59,6 +67,7 @@ class StreamingSum:
             raise FederationError(f"an update has shape {tuple(update.shape)}, not {tuple(self.total.shape)}")
         self.total += update.double()
         self.count += 1
+        self.within += 0.0 if within is None else within - 0.5
 
 
 def noisy_average(total: StreamingSum, *, planned: int, std: float, noise: Noise = secure_normal) -> Tensor:

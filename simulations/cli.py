@@ -95,13 +95,13 @@ def _bench(parsed: argparse.Namespace, console: Console) -> int:
 
     from shared_model.errors import InputError
     from shared_model.weights import default_backbone
-    from simulations.benchmark import bench_stylize, bench_training
+    from simulations.benchmark import bench_memory, bench_stylize, bench_training
 
     if min(parsed.sizes) < 64 or max(parsed.sizes) > 4096:
         raise InputError("sizes must be between 64 and 4096 pixels")
     torch.set_num_threads(1)
-    rows = [*bench_stylize(default_backbone(), sizes=parsed.sizes), bench_training()]
-    peers = [*(["Johnson 2016"] * len(parsed.sizes)), "plain step"]
+    rows = [*bench_stylize(default_backbone(), sizes=parsed.sizes), bench_training(), bench_memory()]
+    peers = [*(["Johnson 2016"] * len(parsed.sizes)), "plain step", "plain step"]
     console.table(
         [(r.what, f"{r.ours:.3f}", f"{r.theirs:.3f}", f"{r.ratio:.2f}", p) for r, p in zip(rows, peers, strict=True)],
         header=("CPU seconds, 1 thread", "easel", "peer", "ratio", "which"),
@@ -169,7 +169,8 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser(
         "bench",
         help="measure speed on this machine, side by side with a peer",
-        description="Time stylising against the network of Johnson et al. 2016, and private against plain training.",
+        description="Time stylising against the network of Johnson et al. 2016, and private against plain training; "
+        "weigh the latter two.",
         epilog="example:\n  easel-sim bench --sizes 512 1024\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

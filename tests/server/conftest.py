@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 from server.config import FederationConfig
 from shared_model.backbone import Backbone
 from shared_model.config import ModelConfig
-from shared_model.messages import ARRAY, PROTOCOL, REPLY, SETTINGS, RoundRequest
+from shared_model.messages import ARRAY, PROTOCOL, REPLY, SETTINGS, WITHIN, RoundRequest
 from shared_model.privacy import clip, quantize
 
 TINY = ModelConfig(width=8, blocks=1, code_dim=8, encoder_width=4, critic_width=4)
@@ -46,6 +46,8 @@ def answer(message: Message, delta: torch.Tensor, **changes: object) -> Message:
     request = RoundRequest.from_values(dict(message.content.config_records[SETTINGS]))
     packed = quantize(clip(delta, bound=request.clip), bound=request.clip)
     values = {"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": packed.scale}
+    if request.adaptive_clip:
+        values[WITHIN] = float(delta.norm()) <= request.clip
     array = Array(packed.values.numpy())
     content = RecordDict({ARRAY: ArrayRecord({ARRAY: array}), REPLY: ConfigRecord({**values, **changes})})
     return Message(content, reply_to=message)
