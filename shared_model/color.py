@@ -8,7 +8,7 @@ along the paintings' own principal axes of color, for palettes that are no bell 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from shared_model.quantiles import curve, follow, quantiles, sample
 
-__all__ = ["TONES", "ColorStats", "transfer"]
+__all__ = ["TONES", "ColorStats", "mapping", "transfer"]
 
 TONES = 129  # quantiles kept per axis
 _FLOOR = 3e-4  # added to every variance: greyscale or single-colored pictures stay finite
 _SHARE = 0.5  # how far tones move onto the paintings': all the way, skies break into bands
-_CHUNK = 1 << 21  # pixels moved at once: large photos need no second copy of themselves
+_CHUNK = 1 << 21  # pixels summed at once
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,11 @@ class ColorStats:
 def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean ``(3,)`` and covariance ``(3, 3)`` of ``(3, n)``."""
     mean = pixels.mean(dim=1)
-    second = sum((part @ part.T for part in pixels.split(_CHUNK, 1)), torch.zeros(3, 3)) / pixels.shape[1]
-    return mean, second - torch.outer(mean, mean)
+    total = torch.zeros(3, 3)
+    for part in pixels.split(_CHUNK, 1):
+        centred = part - mean[:, None]
+        total += centred @ centred.T
+    return mean, total / pixels.shape[1]
 
 
 def _power(matrix: Tensor, exponent: float) -> Tensor:
@@ -66,36 +69,32 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
     return result
 
 
-def transfer(x: Tensor, stats: ColorStats, *, guide: Tensor | None = None) -> Tensor:
-    """Move the palette of one picture onto ``stats``.
-
-    Parameters
-    ----------
-    x
-        ``(1, 3, H, W) float in [0, 1]``, on any device.
-    stats
-        The palette to reach.
-    guide
-        The picture whose palette is moved onto ``stats``, and ``x`` along with it: a smaller copy of
-        ``x``. ``x`` itself by default.
+def mapping(guide: Tensor, stats: ColorStats) -> Callable[[Tensor], Tensor]:
+    """Return the map that moves the palette of ``guide`` ``(1, 3, H, W)`` onto ``stats``.
 
     Returns
     -------
-    Tensor
-        The same shape, clamped to [0, 1].
+    Callable
+        Pixel by pixel, ``(1, 3, h, w)`` to the same shape in [0, 1]: of ``guide``, of parts or of a
+        larger copy of it.
     """
-    source = (x if guide is None else guide)[0].flatten(1)
-    own, covariance = _moments(source.detach().to("cpu", torch.float32))
+    source = guide.detach()[0].flatten(1)
+    mean, covariance = _moments(source.to("cpu", torch.float32))
     ridge = _FLOOR * torch.eye(3)
     root, inverse = _power(covariance + ridge, 0.5), _power(covariance + ridge, -0.5)
     matrix = inverse @ _power(root @ (stats.covariance + ridge) @ root, 0.5) @ inverse
-    axes, mean = stats.axes.to(x), stats.mean.to(x)[:, None]
-    turned, own = axes @ matrix.to(x), own.to(x)[:, None]
-    tones = curve(quantiles(sample(turned @ (source.detach() - own)), TONES), stats.tones.to(x))
+    axes, center, own = stats.axes.to(guide), stats.mean.to(guide)[:, None], mean.to(guide)[:, None]
+    turned = axes @ matrix.to(guide)
+    tones = curve(quantiles(turned @ (sample(source) - own), TONES), stats.tones.to(guide))
 
-    def move(pixels: Tensor) -> Tensor:
-        along = turned @ (pixels - own)
-        return (axes.T @ torch.lerp(along, follow(along, tones), _SHARE) + mean).clamp(0.0, 1.0)
+    def move(x: Tensor) -> Tensor:
+        along = turned @ (x[0].flatten(1) - own)
+        moved = axes.T @ torch.lerp(along, follow(along, tones), _SHARE) + center
+        return moved.clamp(0.0, 1.0).view_as(x)
 
-    moved = torch.cat([move(part) for part in x[0].flatten(1).split(_CHUNK, 1)], 1)
-    return moved.view_as(x)
+    return move
+
+
+def transfer(x: Tensor, stats: ColorStats) -> Tensor:
+    """Move the palette of one picture ``(1, 3, H, W) float in [0, 1]`` onto ``stats``; clamped to [0, 1]."""
+    return mapping(x, stats)(x)
