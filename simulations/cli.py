@@ -33,6 +33,15 @@ privacy.json and run.json in the folder of the run.
 
 A run that was stopped or killed goes on where it was with the same command."""
 
+PRICE = """Measure the price of privacy on real pictures.
+
+Starts from the shipped backbone (or the one that --config names) and trains it in a few federated
+rounds, again and again: without noise, and with the noise that each epsilon and each cohort of a
+large nominal fleet needs. Held-out loss and quality of every run go into price.md, price.csv and
+price.svg. The simulated people are not protected to those epsilons; the fleet they stand for is.
+
+A study that was stopped goes on where it was with the same command."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``easel-sim`` with ``argv`` (default: the command line) and return its exit code."""
@@ -47,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     console = Console(json=parsed.json)
     try:
-        return {"demo": _demo, "report": _report, "bench": _bench}[parsed.command](parsed, console)
+        commands = {"bench": _bench, "demo": _demo, "price": _price, "report": _report}
+        return commands[parsed.command](parsed, console)
     except EaselError as error:
         console.error(error)
         return error.exit_code
@@ -108,6 +118,26 @@ def _bench(parsed: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _price(parsed: argparse.Namespace, console: Console) -> int:
+    from client.startup import import_torch
+    from simulations.price.settings import load_price
+
+    config = load_price(parsed.config)
+    import_torch()
+    from simulations.price.study import run_study
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        facts = run_study(
+            config, parsed.out, photos=parsed.photos, art=parsed.art, splits=parsed.splits, console=console
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    console.say(f"wrote {facts['table']} and {facts['plot']}")
+    console.facts(facts)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="easel-sim",
@@ -149,7 +179,21 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     bench.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], metavar="PX", help="sides of the photo")
-    for command in (demo, report, bench):
+    price = commands.add_parser(
+        "price",
+        help="measure what a backbone learns at one epsilon and cohort after another",
+        description=PRICE,
+        epilog="example:\n  easel-sim price --photos photos/ --art paintings/ --out runs/price\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    price.add_argument("--photos", nargs="+", required=True, metavar="DIR", help="photos for the simulated people")
+    price.add_argument("--art", nargs="+", required=True, metavar="DIR", help="artworks, grouped by hand")
+    price.add_argument(
+        "--splits", default="", metavar="FILE", help="JSON with lists photos_val and art_test: held out from everybody"
+    )
+    price.add_argument("--config", metavar="FILE", help="settings in TOML (default: price_of_privacy.toml)")
+    price.add_argument("--out", default="runs/price", metavar="DIR", help="folder of the study (default: %(default)s)")
+    for command in (demo, report, bench, price):
         command.add_argument("--json", action="store_true", help="print the facts as one JSON document")
     return parser
 

@@ -79,6 +79,12 @@ class _Crowd(Batch):
 
     canaries: Tensor
 
+    @staticmethod
+    def of(records: Batch, canaries: Tensor) -> _Crowd:
+        """Put canaries behind records."""
+        r = records
+        return _Crowd(r.photo, r.colored, r.draft, r.reference, r.real, r.restyle, canaries)
+
     def __len__(self) -> int:
         return len(self.restyle) + len(self.canaries)
 
@@ -86,8 +92,7 @@ class _Crowd(Batch):
         """Return these records and canaries; records must come first."""
         index = torch.as_tensor(list(indices), dtype=torch.long)
         real = index < len(self.restyle)
-        mine = self.records(index[real]).tensors()
-        return _Crowd(*mine, canaries=self.canaries[index[~real] - len(self.restyle)])
+        return _Crowd.of(self.records(index[real]), self.canaries[index[~real] - len(self.restyle)])
 
     def records(self, indices: Tensor) -> Batch:
         """Return the records among them."""
@@ -154,7 +159,7 @@ class StepSubject:
     def release(self, coordinates: Tensor) -> Tensor:
         """See :class:`Subject`."""
         before = torch.cat([p.detach().flatten().double() for p in self._parameters])
-        self._step(_Crowd(*self._records.tensors(), canaries=coordinates), self._draws)
+        self._step(_Crowd.of(self._records, coordinates), self._draws)
         after = torch.cat([p.detach().flatten().double() for p in self._parameters])
         unflatten(self._backbone, self._start)
         self._releases += 1
