@@ -33,6 +33,14 @@ privacy.json and run.json in the folder of the run.
 
 A run that was stopped or killed goes on where it was with the same command."""
 
+AUDIT = """Attack the privacy code and see whether it leaks more than it claims.
+
+Canaries go through the real device step and the real server round: as they are, without noise (the
+control, which must show a leak) and with planted bugs, each of which must be caught. Without --quick,
+gradient inversion and membership inference follow. Leaves audit.html and audit.json.
+
+Exit code 6 if the code leaks, if the control shows nothing, or if a planted bug is missed."""
+
 PRICE = """Measure the price of privacy on real pictures.
 
 Starts from the shipped backbone (or the one that --config names) and trains it in a few federated
@@ -56,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     console = Console(json=parsed.json)
     try:
-        commands = {"bench": _bench, "demo": _demo, "price": _price, "report": _report}
+        commands = {"audit": _audit, "bench": _bench, "demo": _demo, "price": _price, "report": _report}
         return commands[parsed.command](parsed, console)
     except EaselError as error:
         console.error(error)
@@ -115,6 +123,20 @@ def _bench(parsed: argparse.Namespace, console: Console) -> int:
         header=("CPU seconds, 1 thread", "easel", "peer", "ratio", "which"),
     )
     console.facts([{"what": r.what, "ours": r.ours, "theirs": r.theirs, "ratio": r.ratio} for r in rows])
+    return 0
+
+
+def _audit(parsed: argparse.Namespace, console: Console) -> int:
+    from client.startup import import_torch
+
+    import_torch()
+    from simulations.audit.attacks import AttackConfig
+    from simulations.audit.run import run_audit
+    from simulations.audit.suite import AuditConfig
+
+    config = AuditConfig.quick(seed=parsed.seed) if parsed.quick else AuditConfig(seed=parsed.seed)
+    attacks = None if parsed.quick or parsed.plant else AttackConfig(seed=parsed.seed)
+    run_audit(config, parsed.out, console=console, plant=parsed.plant, attacks=attacks)
     return 0
 
 
@@ -179,6 +201,17 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     bench.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], metavar="PX", help="sides of the photo")
+    audit = commands.add_parser(
+        "audit",
+        help="attack the privacy code and see whether it leaks more than it claims",
+        description=AUDIT,
+        epilog="examples:\n  easel-sim audit --quick\n  easel-sim audit --plant 'half noise'\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    audit.add_argument("--quick", action="store_true", help="a small backbone, fewer canaries, no attacks")
+    audit.add_argument("--plant", default="", metavar="BUG", help="audit code with this bug in it: must exit with 6")
+    audit.add_argument("--seed", type=int, default=0, metavar="S", help="seed of canaries and coins, never of noise")
+    audit.add_argument("--out", default="runs/audit", metavar="DIR", help="folder for the page (default: %(default)s)")
     price = commands.add_parser(
         "price",
         help="measure what a backbone learns at one epsilon and cohort after another",
@@ -193,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     price.add_argument("--config", metavar="FILE", help="settings in TOML (default: price_of_privacy.toml)")
     price.add_argument("--out", default="runs/price", metavar="DIR", help="folder of the study (default: %(default)s)")
-    for command in (demo, report, bench, price):
+    for command in (demo, report, bench, audit, price):
         command.add_argument("--json", action="store_true", help="print the facts as one JSON document")
     return parser
 

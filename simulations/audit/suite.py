@@ -59,11 +59,11 @@ class AuditConfig:
         Of coins, coordinates and pictures; never of noise.
     """
 
-    steps: int = 12
-    canaries: int = 600
+    steps: int = 8
+    canaries: int = 400
     noise_multiplier: float = 1.0
     run_steps: int = 4
-    run_canaries: int = 1000
+    run_canaries: int = 600
     run_noise_multiplier: float = 8.0
     run_on_bugs: bool = True
     noise_steps: int = 3
