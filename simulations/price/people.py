@@ -104,11 +104,11 @@ def settle_all(folder: Path, dealt: Deal, *, config: PriceConfig, follow: Follow
                 if not target.exists():
                     shutil.copyfile(path, target)
         if not (home / "device.toml").exists():
-            write_device(home, _device(Path("photos"), Path("art"), config, index, budget=1.0))
+            write_device(home, _device(Path("photos"), Path("art"), config, index, budget=1.0, delta=1e-6))
         load_records(home)
 
 
-def visit(people: Path, folder: Path, *, config: PriceConfig, budget: float) -> list[Path]:
+def visit(people: Path, folder: Path, *, config: PriceConfig, budget: float, delta: float) -> list[Path]:
     """Make fresh devices of the same people for one run: their records, and a ledger of its own.
 
     A device's ledger forgets nothing, so every run of a study needs devices that have sent nothing yet.
@@ -119,8 +119,8 @@ def visit(people: Path, folder: Path, *, config: PriceConfig, budget: float) -> 
         From `settle_all`.
     folder
         Where the devices of this run go; devices that are there already are left alone.
-    budget
-        The owners' limit.
+    budget, delta
+        The owners' limit, and the delta at which it holds.
     """
     homes = []
     for index in range(config.devices):
@@ -128,16 +128,17 @@ def visit(people: Path, folder: Path, *, config: PriceConfig, budget: float) -> 
         if not (home / "device.toml").exists():
             home.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / _RECORDS, home / _RECORDS)
-            write_device(home, _device(source / "photos", source / "art", config, index, budget=budget))
+            write_device(home, _device(source / "photos", source / "art", config, index, budget=budget, delta=delta))
         homes.append(home)
     return homes
 
 
-def _device(photos: Path, art: Path, config: PriceConfig, index: int, *, budget: float) -> DeviceConfig:
+def _device(photos: Path, art: Path, config: PriceConfig, index: int, *, budget: float, delta: float) -> DeviceConfig:
     return DeviceConfig(
         photos=photos,
         art=art,
         max_epsilon=budget,
+        delta=delta,
         records=config.records,
         artworks=config.art_each,
         size_px=config.record_px,

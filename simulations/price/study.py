@@ -108,7 +108,13 @@ class Study:
         work, noise = self.folder / "work" / cell.name, self.noise(cell)
         federation = self.config.federation_of(cell, noise_multiplier=noise)
         budget = cell.epsilon * 1.01 if math.isfinite(cell.epsilon) else math.inf
-        homes = visit(self.folder / "people", work / "devices", config=self.config, budget=budget)
+        homes = visit(
+            self.folder / "people",
+            work / "devices",
+            config=self.config,
+            budget=budget,
+            delta=federation.effective_delta,
+        )
         grid = InProcessGrid(client_app, [{"device-dir": str(home.resolve())} for home in homes])
         state = run_rounds(grid, StateStore(work / "federation"), config=federation, start=lambda: self.start)
         if not all(report.released and report.accepted == report.asked for report in state.reports):

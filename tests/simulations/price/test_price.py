@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from client.console import Console
+from client.data import CACHE, load_device, load_records
 from server.config import FederationConfig
 from shared_model.backbone import Backbone
 from shared_model.config import ModelConfig
@@ -23,12 +24,13 @@ from shared_model.weights import save_backbone
 from simulations.charts import Series, line_chart, side_by_side
 from simulations.pictures import crops, default_photos
 from simulations.price.page import estimate, table
-from simulations.price.people import deal
+from simulations.price.people import deal, settle_all, visit
 from simulations.price.settings import Cell, PriceConfig, load_price
 from simulations.price.study import Study, run_study
 
 TINY = ModelConfig(width=4, blocks=1, code_dim=4, encoder_width=2, critic_width=2)
 FEDERATION = FederationConfig(rounds=1, population=10_000, local_steps=1, batch=1, learning_rate=1e-3)
+LOOSE = FederationConfig(delta=1e-4, population=10_000)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,15 @@ def test_a_cell_is_the_nominal_fleet_with_noise_scaled_to_the_devices(config: Pr
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epsilons": (0.0,)}, {"epsilons": ()}, {"epsilons": ("x",)}, {"cohorts": (1,)}, {"repeats": 0}]
+    "wrong",
+    [
+        {"epsilons": (0.0,)},
+        {"epsilons": ()},
+        {"epsilons": ("x",)},
+        {"cohorts": (1,)},
+        {"repeats": 0},
+        {"federation": FederationConfig(delta=1e-4, population=10_000)},
+    ],
 )
 def test_settings_out_of_range_are_refused(config: PriceConfig, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
@@ -100,6 +110,19 @@ def test_held_out_pictures_belong_to_nobody(folders: tuple[Path, Path, Path], co
         deal([str(photos)], [str(art)], str(splits), config=dataclasses.replace(config, devices=3))
     with pytest.raises(ConfigError, match="photos_val"):
         deal([str(photos)], [str(art)], str(config.backbone), config=config)
+
+
+def test_devices_of_a_run_take_the_records_along(
+    folders: tuple[Path, Path, Path], config: PriceConfig, tmp_path: Path
+) -> None:
+    photos, art, splits = folders
+    dealt = deal([str(photos)], [str(art)], str(splits), config=config)
+    settle_all(tmp_path / "people", dealt, config=config, follow=lambda fraction, text: None)
+    homes = visit(tmp_path / "people", tmp_path / "run", config=config, budget=2.0, delta=1e-5)
+    before = (homes[0] / CACHE).stat().st_mtime_ns
+    assert len(load_records(homes[0])) == 1
+    assert (homes[0] / CACHE).stat().st_mtime_ns == before, "records were made anew"
+    assert not (homes[0] / "ledger.json").exists() and load_device(homes[0]).max_epsilon == 2.0
 
 
 def test_a_study_stopped_half_way_goes_on_and_says_what_it_found(
