@@ -72,13 +72,11 @@ def invert(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=0.002)
     match = torch.zeros(())
     for _ in range(steps):
-        optimizer.zero_grad()
         candidate = replace(record, photo=guess[0], colored=guess[1], draft=guess[2])
         found = record_gradient(backbone, candidate, draws, graph=True)
         match = F.cosine_similarity(found, target, dim=0)
-        ((1 - match) + smooth * _variation(guess)).backward()  # type: ignore[no-untyped-call]
-        if guess.grad is not None:
-            guess.grad.nan_to_num_(0.0)
+        (slope,) = torch.autograd.grad((1 - match) + smooth * _variation(guess), [guess])
+        guess.grad = slope.nan_to_num(0.0)
         optimizer.step()
         schedule.step()
         with torch.no_grad():

@@ -200,7 +200,7 @@ def _run(study: Study, console: Console) -> Facts:
 
 def _judge(config: PriceConfig, photos: Sequence[Path], art: Sequence[Path]) -> Judge:
     """Prepare held-out pictures: every record another photo, artworks in turn."""
-    works = min(len(art), max(config.pairs, config.held_records // 4))
+    works = min(len(art), max(1, config.pairs, config.held_records // 4))
     return Judge.of(
         [load_tensor(path, config.pictures_px) for path in photos[: max(config.held_records, config.pairs)]],
         [load_tensor(path, config.pictures_px) for path in art[:works]],
