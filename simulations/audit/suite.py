@@ -30,6 +30,7 @@ SUBJECTS = (StepSubject.name, RoundSubject.name)
 
 _TINY = ModelConfig(width=4, blocks=1, code_dim=4, encoder_width=2, critic_width=2)
 _CHECKS = 5  # findings per subject
+_RUN_DELTA = 1e-12  # of the one-run claim: theorem 5.2 refutes nothing at an error below about canaries * delta
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,9 @@ def judge(make: Maker, *, config: AuditConfig, bug: str = "") -> Verdict:
     if config.run_on_bugs or bug in ("", CONTROL):
         run = make(config.run_noise_multiplier)
         steps, canaries = config.run_steps, config.run_canaries
-        findings.append(audit_one_run(run, steps=steps, canaries=canaries, seed=config.seed, bug=bug, alarm=alarm))
+        findings.append(
+            audit_one_run(run, steps=steps, canaries=canaries, seed=config.seed, delta=_RUN_DELTA, bug=bug, alarm=alarm)
+        )
     noise = noise_of(lambda: make(config.noise_multiplier, bare=True), steps=config.noise_steps, seed=config.seed)
     findings.extend(audit_noise(subject, noise, bug=bug, alarm=alarm))
     return Verdict(subject.name, bug, tuple(findings))
