@@ -162,11 +162,11 @@ def step(
     if state.reserved != number:
         raise PrivacyError(f"round {number} was not charged before it was run")
     budget = Budget(config, state.noise_multiplier)
-    keys = (*state.noise_keys, new_key(entropy=entropy)) if config.factorization else ()
     if summed is None:
         total, reasons, nbytes = _collect(verdicts, StreamingSum(len(state.backbone)), asked=len(current.nodes))
     else:
         total, reasons, nbytes, noise = summed.total, summed.reasons, summed.bytes_up, _no_more_noise
+    keys = (*state.noise_keys, new_key(entropy=entropy)) if config.factorization else ()
     enough = total.count >= config.needed
     done = release(state, total, config=config, keys=keys, noise=noise) if enough else Release(state, 0.0)
     report = RoundReport(

@@ -1,11 +1,12 @@
 """How a brush sees and moves: broad areas instead of grain, strokes along the shapes.
 
-Three closed-form steps that every head's draft begins with, whatever the style: :func:`abstract`
+Closed-form steps that every head's draft takes, whatever the style. Before the look-up :func:`abstract`
 flattens the photo's own texture but keeps its edges (Kuwahara et al. 1976, with the soft weights of
 Papari et al. 2007), :func:`directions` finds along which way a shape runs (the structure tensor;
 Kass & Witkin 1987, smoothed as in Kyprianidis & Kang 2011), and :func:`trails` and :func:`bristles`
 draw noise out along it (line integral convolution; Cabral & Leedom 1993), so that the patches looked up for it are
-strokes that follow the shape.
+strokes that follow the shape. After it :func:`hold_tone` keeps broad colors where the photo has them, and
+:func:`show_through` lets the photo's own structure come through (faces, edges).
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import math
 import torch
 from torch import Tensor
 
-from shared_model.pyramid import box, halve, luminance, pad_reflect, window_mean
+from shared_model.pyramid import bands, box, collapse, decompose, halve, luminance, pad_reflect, pyramid, window_mean
 
-__all__ = ["abstract", "bristles", "directions", "trails"]
+__all__ = ["abstract", "bristles", "directions", "hold_tone", "show_through", "trails"]
 
 _RADIUS = 4  # of the four quadrants that abstract compares, in canvas pixels
 _FLOOR = 2e-4  # variance below which quadrants count as equally even
 _EVEN = 4.0  # exponent of the preference for even quadrants
+_TONE_LEVEL = 3  # pyramid level from which on colors are held to the photo's
+_SHOWN = (0.8, 2.1, 2.1, 2.1)  # how readily the photo's own bands show, finest first, at detail 0.5
 
 
 def abstract(photo: Tensor, amount: float) -> Tensor:
@@ -106,3 +109,22 @@ def bristles(noise: Tensor, trail: Tensor) -> Tensor:
         total += flat[index]
     centred = total - total.mean()
     return (centred / centred.square().mean().sqrt().clamp_min(1e-6)).view_as(noise)
+
+
+def hold_tone(painted: Tensor, colored: Tensor, allowed: float) -> Tensor:
+    """Keep broad colors within ``allowed`` of the photo's in the owner's palette: no blotches on skin."""
+    details, coarse = decompose(painted, _TONE_LEVEL)
+    wanted = pyramid(colored, _TONE_LEVEL + 1)[-1]
+    return collapse(details, wanted + (coarse - wanted).clamp(-allowed, allowed))
+
+
+def show_through(painted: Tensor, colored: Tensor, detail: float) -> Tensor:
+    """Let the photo's own bands through where it has structure (faces, edges), not on flat areas."""
+    own_bands, coarse = decompose(painted, len(_SHOWN))
+    mixed = []
+    for photo_band, own_band, shown in zip(bands(colored, len(_SHOWN)), own_bands, _SHOWN, strict=True):
+        energy = box(luminance(photo_band).square(), 3).clamp_min(0).sqrt()
+        salience = energy / (energy + 2.0 * energy.mean() + 1e-4)
+        weight = (2 * detail * shown * salience).clamp(max=1.0)
+        mixed.append((1 - weight) * own_band + weight * 1.3 * photo_band)
+    return collapse(mixed, coarse)

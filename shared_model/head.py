@@ -20,14 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared_model.brush import abstract, bristles, directions, trails
+from shared_model.brush import abstract, bristles, directions, hold_tone, show_through, trails
 from shared_model.color import TONES, ColorStats, transfer
 from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, InputError, StorageError
 from shared_model.images import resize_short
 from shared_model.provenance import check_origin, read_optional, thumbnail
-from shared_model.pyramid import bands, box, collapse, decompose, halve, luminance, pyramid, resize_like
+from shared_model.pyramid import halve, pyramid, resize_like
 from shared_model.samples import sample_photos
 from shared_model.surface import CONTRASTS, VALUES, Surface
 
@@ -48,8 +48,6 @@ _NUMBERS = (
     "modulation",
 )
 _BANDS = 5  # Laplacian bands whose distributions a head remembers
-_SHOWN = (0.8, 2.1, 2.1, 2.1)  # how readily the photo's own bands show, finest first, at detail 0.5
-_TONE_LEVEL = 3  # colors are held to the photo's, in the owner's palette, below this pyramid level
 
 
 @dataclass(frozen=True)
@@ -202,9 +200,9 @@ class Head:
                 painted, stride=3 if level == 0 else 2, seed=1 + seed * 16 + level
             )
             choices.append(chosen)
-        painted = _hold_tone(painted, colored, self.config.tone)
+        painted = hold_tone(painted, colored, self.config.tone)
         if detail > 0:
-            painted = _inject(colored, painted, detail)
+            painted = show_through(painted, colored, detail)
         return Draft(colored, self.finish(painted), tuple(reversed(choices)))
 
     def finish(self, painted: Tensor) -> Tensor:
@@ -382,22 +380,3 @@ def _grid_keys(level: Dictionary, picture: Tensor) -> Tensor:
     rows = torch.arange(0, padded.shape[2] - side + 1, 2)
     columns = torch.arange(0, padded.shape[3] - side + 1, 2)
     return level.project(padded, rows.repeat_interleave(len(columns)), columns.repeat(len(rows)))
-
-
-def _hold_tone(painted: Tensor, colored: Tensor, allowed: float) -> Tensor:
-    """Keep broad colors within ``allowed`` of the photo's in the owner's palette: no blotches on skin."""
-    details, coarse = decompose(painted, _TONE_LEVEL)
-    wanted = pyramid(colored, _TONE_LEVEL + 1)[-1]
-    return collapse(details, wanted + (coarse - wanted).clamp(-allowed, allowed))
-
-
-def _inject(colored: Tensor, painted: Tensor, detail: float) -> Tensor:
-    """Let the photo's own bands through where it has structure (faces, edges), not on flat areas."""
-    own_bands, coarse = decompose(painted, len(_SHOWN))
-    mixed = []
-    for photo_band, own_band, shown in zip(bands(colored, len(_SHOWN)), own_bands, _SHOWN, strict=True):
-        energy = box(luminance(photo_band).square(), 3).clamp_min(0).sqrt()
-        salience = energy / (energy + 2.0 * energy.mean() + 1e-4)
-        weight = (2 * detail * shown * salience).clamp(max=1.0)
-        mixed.append((1 - weight) * own_band + weight * 1.3 * photo_band)
-    return collapse(mixed, coarse)

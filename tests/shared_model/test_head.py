@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from shared_model.backbone import Backbone
+from shared_model.brush import hold_tone
 from shared_model.config import HeadConfig
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, InputError, StorageError
-from shared_model.head import Head, _hold_tone
+from shared_model.head import Head
 from shared_model.provenance import forget, thumbnail
 from shared_model.pyramid import pyramid
 from shared_model.weights import backbone_id
@@ -83,7 +84,7 @@ def test_broad_colors_stay_near_the_photos(head: Head, picture: Pictures) -> Non
     colored = head.colored(picture(1))
     blotch = torch.zeros_like(colored)
     blotch[:, 1:, 20:70, 20:70] = 0.4
-    held = _hold_tone(colored + blotch, colored, 0.08)
+    held = hold_tone(colored + blotch, colored, 0.08)
     inside = (..., slice(4, 7), slice(4, 7))
     gap = [float((pyramid(p, 4)[-1] - pyramid(colored, 4)[-1])[inside].max()) for p in (colored + blotch, held)]
     assert gap[1] < 0.5 * gap[0]
