@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from shared_model.backbone import Backbone
+from shared_model.errors import InputError
 from shared_model.head import Head
 from shared_model.images import load_picture, load_tensor, to_uint8
 from shared_model.metrics import Painting, score_pair
@@ -117,13 +118,11 @@ def test_the_head_alone_is_the_draft() -> None:
     assert Passive(draft=False).paint(colored, draft, numbers, noise) is colored
 
 
-def test_hands_with_equal_names_are_refused(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hands_with_equal_names_are_refused(study: Path) -> None:
     file = str(study / "backbone.safetensors")
     assert [hand.name for hand in load_hands([file, f"other={file}"])] == ["head", "backbone", "other"]
-    pairs, out = str(study / "pairs.json"), str(study / "none")
-    folders = ["--photos", str(study), "--art", str(study), "--pairs", pairs, "--out", out]
-    assert main(["study", "quality", *folders, "--backbone", f"head={file}"]) == 2
-    assert "same name" in capsys.readouterr().err
+    with pytest.raises(InputError, match="same name"):
+        load_hands([f"head={file}"])
 
 
 def test_the_cut_is_taken_from_the_pair_and_falls_back_to_all() -> None:
