@@ -153,12 +153,12 @@ class LossConfig:
     """Weights of the training losses (:mod:`shared_model.losses`); 0 switches a term off."""
 
     adversarial: str = "hinge"
-    adversarial_weight: float = 0.3
-    structure: float = 0.7
-    keep: float = 1.5
+    adversarial_weight: float = 0.5
+    structure: float = 4.0
+    keep: float = 1.0
     tone: float = 2.0
-    bands: float = 1.5
-    patches: float = 1.5
+    bands: float = 1.0
+    patches: float = 0.7
     marks: float = 1.5
     gamut: float = 5.0
     restore: float = 0.4
