@@ -24,7 +24,7 @@ _RADIUS = 4  # of the four quadrants that abstract compares, in canvas pixels
 _FLOOR = 2e-4  # variance below which quadrants count as equally even
 _EVEN = 4.0  # exponent of the preference for even quadrants
 _TONE_LEVEL = 3  # pyramid level from which on colors are held to the photo's
-_SHOWN = (0.8, 2.1, 2.1, 2.1)  # how readily the photo's own bands show, finest first, at detail 0.5
+_SHOWN = (0.5, 1.4, 1.4, 1.4)  # how readily the photo's own bands show, finest first, at detail 0.5
 
 
 def abstract(photo: Tensor, amount: float) -> Tensor:

@@ -109,6 +109,8 @@ class HeadConfig:
     completeness
         Exponent of the normaliser that makes rarely chosen patches cheaper (0 off, 1 full), after
         Granot et al. 2022 (GPNN), eq. 2.
+    hand
+        How far the backbone may move the draft, 0 (not at all) to 1 (all the way).
     tone
         How far broad areas may leave the photo's colors (in the owner's palette), 0 to 1.
     """
@@ -124,6 +126,7 @@ class HeadConfig:
     stroke: int = 5
     abstraction: float = 0.5
     completeness: float = 0.5
+    hand: float = 0.7
     tone: float = 0.08
 
     def __post_init__(self) -> None:
@@ -141,6 +144,7 @@ class HeadConfig:
             ("sharpness", 4.0),
             ("roughness", 4.0),
             ("completeness", 1.0),
+            ("hand", 1.0),
             ("tone", 1.0),
             ("abstraction", 1.0),
         ):

@@ -131,6 +131,7 @@ def _paint(canvas: Tensor, head: Head, backbone: Backbone, options: Options) -> 
     generator = torch.Generator().manual_seed(options.seed)
     noise = torch.randn(1, 1, *padded.shape[-2:], generator=generator).to(canvas.device)
     painted = backbone.paint(draft.colored, draft.painted, head.modulation[None], noise)
+    painted = torch.lerp(draft.painted, painted, head.config.hand)
     return head.finish(painted[:, :, :height, :width])
 
 
