@@ -111,8 +111,6 @@ class PriceConfig:
                     f"every cohort must be between the {self.devices} simulated devices and the population of "
                     f"{self.federation.population}, not {cohort}"
                 )
-        if self.federation.delta > 1e-5:
-            raise ConfigError(f"delta must be at most 1e-5, not {self.federation.delta}")
         if self.federation.unit != "user":
             raise ConfigError("a price-of-privacy study is about user-level privacy", hint='set unit = "user"')
 

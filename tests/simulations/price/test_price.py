@@ -30,7 +30,6 @@ from simulations.price.study import Study, run_study
 
 TINY = ModelConfig(width=4, blocks=1, code_dim=4, encoder_width=2, critic_width=2)
 FEDERATION = FederationConfig(rounds=1, population=10_000, local_steps=1, batch=1, learning_rate=1e-3)
-LOOSE = FederationConfig(delta=1e-4, population=10_000)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +90,7 @@ def test_a_cell_is_the_nominal_fleet_with_noise_scaled_to_the_devices(config: Pr
         {"epsilons": ("x",)},
         {"cohorts": (1,)},
         {"repeats": 0},
-        {"federation": FederationConfig(delta=1e-4, population=10_000)},
+        {"federation": FederationConfig(unit="example", records=16, batch=4)},
     ],
 )
 def test_settings_out_of_range_are_refused(config: PriceConfig, wrong: dict[str, Any]) -> None:
