@@ -152,6 +152,7 @@ def _recipe(parsed: argparse.Namespace, console: Console) -> int:
     facts = run_recipe(load_config(parsed.config, steps=parsed.steps), parsed.images, Path(parsed.out), console=console)
     print_figures(facts, console)
     console.say(f"pictures: {parsed.out}/validation.png, {parsed.out}/test.png")
+    console.facts(facts)
     return 0
 
 

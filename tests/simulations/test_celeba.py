@@ -89,7 +89,8 @@ def recipe(
 
 
 def test_the_recipe_trains_judges_and_draws(recipe: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    code, out, _ = recipe("--json")
+    code, out, err = recipe("--json")
+    assert code == 0, err
     facts = json.loads(out)
     assert code == 0 and facts["faces"] == {"train": 4, "sketched": 3, "head": 2, "listed": True}
     for split in ("validation", "test"):
