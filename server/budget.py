@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from server.config import FederationConfig
+from shared_model.discrete import lattice
 from shared_model.mechanism import Mechanism
 from shared_model.privacy import calibrate, epsilon, require_useful
 
@@ -73,6 +74,11 @@ class Budget:
         if self.config.unit == "example":
             return 0.0
         return self.run_mechanism.noise_multiplier * self.config.clip
+
+    @property
+    def step(self) -> float:
+        """Lattice on which updates are summed (:func:`shared_model.discrete.lattice`); 0 where no noise is added."""
+        return lattice(self.std) if self.std > 0.0 else 0.0
 
     def epsilon(self, rounds: int) -> float:
         """Epsilon of the (nominal) fleet after so many charged rounds."""

@@ -155,7 +155,9 @@ def step(
     if state.reserved != number:
         raise PrivacyError(f"round {number} was not charged before it was run")
     budget = Budget(config, state.noise_multiplier)
-    total, reasons, nbytes = _collect(verdicts, size=len(state.backbone), asked=len(current.nodes))
+    total, reasons, nbytes = _collect(
+        verdicts, StreamingSum(len(state.backbone), step=budget.step), asked=len(current.nodes)
+    )
     released = total.count >= config.needed
     backbone, moments, length = state.backbone, state.moments, 0.0
     if released:
@@ -276,8 +278,8 @@ def _judge(
         yield Verdict(node, reason="late")
 
 
-def _collect(verdicts: Iterable[Verdict], *, size: int, asked: int) -> tuple[StreamingSum, Counter[str], int]:
-    total, reasons, nbytes, judged = StreamingSum(size), Counter[str](), 0, set[int]()
+def _collect(verdicts: Iterable[Verdict], total: StreamingSum, *, asked: int) -> tuple[StreamingSum, Counter[str], int]:
+    reasons, nbytes, judged = Counter[str](), 0, set[int]()
     for verdict in verdicts:
         nbytes += verdict.nbytes
         if verdict.node is not None:
