@@ -10,6 +10,7 @@ number ``partition-id`` of the folders in ``devices-dir`` of the run's configura
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from logging import Logger, getLogger
 from pathlib import Path
@@ -23,12 +24,13 @@ from torch import Tensor
 
 from client.data import load_device, load_records
 from client.ledger import Ledger
+from client.paths import witness_folder
 from client.policy import load_policy
 from client.private_training import LocalSettings, train_example_level, train_user_level
 from shared_model.backbone import Backbone
-from shared_model.errors import BudgetError, CompatibilityError, ConfigError, EaselError, MissingError
+from shared_model.errors import BudgetError, CompatibilityError, ConfigError, EaselError, LedgerError, MissingError
 from shared_model.mechanism import Mechanism
-from shared_model.messages import ARRAY, PROTOCOL, REPLY, SETTINGS, RoundRequest
+from shared_model.messages import ARRAY, NOTICE, PROTOCOL, REPLY, SETTINGS, RoundRequest
 from shared_model.noise import norm
 from shared_model.privacy import clip, quantize
 from shared_model.split import size, unflatten
@@ -37,7 +39,7 @@ from shared_model.weights import architecture_hash
 __all__ = ["app", "device_folder", "pack", "participate", "read_request"]
 
 LEDGER = "ledger.json"
-_REFUSED, _BUDGET, _FAILED = 101, 102, 103
+_REFUSED, _BUDGET, _FAILED, _LEDGER = 101, 102, 103, 104
 
 app = ClientApp()
 
@@ -52,6 +54,8 @@ def train(message: Message, context: Context) -> Message:
         return _declined(message, _BUDGET, error, log)
     except _Refused as error:
         return _declined(message, _REFUSED, error, log)
+    except LedgerError as error:
+        return _declined(message, _LEDGER, error, log)
     except Exception as error:
         return _declined(message, _FAILED, error, log)
 
@@ -66,10 +70,33 @@ def _reply(message: Message, context: Context, log: Logger) -> Message:
     try:
         load_policy(folder, simulated=simulated).check(request, parameters=len(vector))
     except EaselError as error:
+        _note_refusal(folder, request, error, simulated=simulated)
         raise _Refused(error.message, hint=error.hint) from error
-    content = participate(folder, request, vector)
+    content = participate(folder, request, vector, simulated=simulated, seen=_seen(message))
     log.info("round %d of run %s: update sent", request.round, request.run)
     return Message(content, reply_to=message)
+
+
+def _seen(message: Message) -> int:
+    """Return how many participations of this device the server says it has seen; 0 if it says nothing."""
+    notice = message.content.get(NOTICE)
+    seen = notice.get("seen", 0) if isinstance(notice, ConfigRecord) else 0
+    if not isinstance(seen, int) or seen < 0:
+        raise CompatibilityError("the server's notice is not a count", hint="update easel on the older side")
+    return seen
+
+
+def _ledger(folder: Path, *, simulated: bool) -> Ledger:
+    """Open the device's ledger, or make it; simulated devices come and go, and have no second memory."""
+    device = load_device(folder)
+    witness = None if simulated else witness_folder()
+    return Ledger.open(folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta, witness=witness)
+
+
+def _note_refusal(folder: Path, request: RoundRequest, error: EaselError, *, simulated: bool) -> None:
+    """Write down for the owner what was turned down; the refusal stands whether this succeeds or not."""
+    with contextlib.suppress(EaselError):
+        _ledger(folder, simulated=simulated).refuse(request.run, request.round, error.message)
 
 
 def _declined(message: Message, code: int, error: Exception, log: Logger) -> Message:
@@ -136,14 +163,17 @@ def read_request(message: Message) -> tuple[RoundRequest, Tensor]:
     return request, torch.from_numpy(array.numpy().copy())
 
 
-def participate(folder: Path, request: RoundRequest, vector: Tensor) -> RecordDict:
+def participate(
+    folder: Path, request: RoundRequest, vector: Tensor, *, simulated: bool = False, seen: int = 0
+) -> RecordDict:
     """Spend the budget, train, and build the upload.
 
     Guarantees
     ----------
     The ledger holds the round's price before training starts, and the size of the upload before
     it is handed to the transport. The upload is one array with an L2 norm of at most
-    ``request.clip``, its scale, and what the server already knows.
+    ``request.clip``, its scale, a name of the ledger that means nothing outside this run, how often
+    this device has taken part in it, and what the server already knows.
 
     Assumes
     -------
@@ -157,6 +187,8 @@ def participate(folder: Path, request: RoundRequest, vector: Tensor) -> RecordDi
     ------
     BudgetError
         If the owner's budget would be passed; nothing was trained then.
+    LedgerError
+        If the request is a replay, or the ledger is not the latest one; nothing was trained then.
     EaselError
         If the folder cannot be used.
     """
@@ -167,20 +199,33 @@ def participate(folder: Path, request: RoundRequest, vector: Tensor) -> RecordDi
     mechanism = Mechanism(
         request.noise_multiplier, request.record_rate if example else request.sample_rate, request.unit
     )
-    ledger = Ledger.open(folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta)
-    steps = request.local_steps if example else 1
-    reservation = ledger.reserve(request.run, request.round, mechanism=mechanism, steps=steps)
+    ledger = _ledger(folder, simulated=simulated)
+    reservation = ledger.reserve(
+        request.run,
+        request.round,
+        mechanism=mechanism,
+        steps=request.local_steps if example else 1,
+        attempt=request.attempt,
+        seen=seen,
+    )
     delta = _train(backbone, folder, request, seed=_seed(request, device.seed))
     values, scale = pack(delta, request)
     content = RecordDict(
         {
             ARRAY: ArrayRecord({ARRAY: Array(values)}),
             REPLY: ConfigRecord(
-                {"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)}
+                {
+                    "protocol": PROTOCOL,
+                    "run": request.run,
+                    "round": request.round,
+                    "scale": float(scale),
+                    "ledger": reservation.tag,
+                    "entry": reservation.participation,
+                }
             ),
         }
     )
-    ledger.sent(reservation, bytes_sent=values.nbytes + 4)
+    ledger.sent(reservation, bytes_sent=values.nbytes + 4, kind=f"clipped update, {request.upload}")
     ledger.commit(reservation)
     return content
 

@@ -58,7 +58,7 @@ def federate(grid: Grid, config: FederationConfig, *, run_dir: Path, backbone: s
         on_start=on_start,
         on_round=on_round,
     )
-    facts = Budget(config, state.noise_multiplier).statement(state.reserved, parameters=len(state.backbone))
+    facts = Budget(config, state.noise_multiplier).statement(state.charged, parameters=len(state.backbone))
     path = write_backbone(run_dir, state, config)
     log.log(INFO, f"{facts['says']} Backbone: {path}")
     return state

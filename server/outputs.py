@@ -32,14 +32,14 @@ def write_progress(folder: Path | str, state: RoundState, config: FederationConf
     """Write rounds.csv and privacy.json anew from the state; after a resume they are complete."""
     target = Path(folder)
     write_atomic(target / ROUNDS, to_csv(state.reports).encode())
-    facts = Budget(config, state.noise_multiplier).statement(state.reserved, parameters=len(state.backbone))
+    facts = Budget(config, state.noise_multiplier).statement(state.charged, parameters=len(state.backbone))
     facts |= {"run": state.run, "rounds_done": state.round}
     write_atomic(target / PRIVACY, (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def write_backbone(folder: Path | str, state: RoundState, config: FederationConfig) -> Path:
     """Write the backbone with where it came from and what it cost in its manifest."""
-    facts = Budget(config, state.noise_multiplier).statement(state.reserved, parameters=len(state.backbone))
+    facts = Budget(config, state.noise_multiplier).statement(state.charged, parameters=len(state.backbone))
     manifest = {
         "run": state.run,
         "round": str(state.round),

@@ -4,12 +4,15 @@ Flower carries the messages and nothing else. ``plan`` and ``step`` are pure but
 sampling; :func:`run` saves the state before and after every round.
 
 Guarantees
-    A round's privacy is charged in the saved state before its request is sent. Noise is added before
-    anything of a round is saved or reported. A round that a crash interrupted has released nothing,
-    so its repetition uses the same charge; a finished round is never repeated.
+    A round's privacy is charged in the saved state, then in the server's own ledger, before its
+    request is sent. Noise is added before anything of a round is saved or reported. A round that a
+    crash interrupted has released nothing, so its repetition uses the same charge, as a new attempt; a
+    finished round is never repeated. Where state and ledger disagree the larger charge counts
+    (:class:`server.ledger.ServerLedger`), and no more rounds are run than the noise was solved for.
 Assumes
-    Nobody reads the memory of a running server; nobody restores an older state file.
+    Nobody reads the memory of a running server; nobody restores state AND ledger of an earlier moment.
 Edge cases
+    An older state that was put back goes on under the charge of all rounds that were ever run.
     Below quorum the round is skipped: the backbone stays, the charge stays. No reply at all is such
     a round.
 """
@@ -30,12 +33,14 @@ from server.admission import Admission, Verdict
 from server.aggregation import Noise, StreamingSum, noisy_average, server_optimizer
 from server.budget import Budget, solve_noise
 from server.config import FederationConfig
+from server.ledger import ServerLedger
 from server.report import RoundReport, bounded
 from server.state import RoundState, StateStore, new_run_name
 from server.transport import Timing, receive, request_content, send, wait_for_nodes
 from shared_model.backbone import Backbone
 from shared_model.config import LossConfig, to_dict
 from shared_model.errors import CompatibilityError, FederationError, Interrupted, PrivacyError
+from shared_model.mechanism import Mechanism
 from shared_model.messages import ARRAY, RoundRequest
 from shared_model.noise import norm, secure_bernoulli, secure_normal
 from shared_model.split import flatten
@@ -119,6 +124,7 @@ def plan(state: RoundState, nodes: Sequence[int], *, config: FederationConfig) -
         record_rate=min(1.0, config.batch / config.records),
         upload=config.upload,
         seed=config.seed,
+        attempt=max(number, state.attempt),
     )
     return Plan(request, tuple(chosen))
 
@@ -175,8 +181,8 @@ def step(
         accepted=total.count,
         reasons=dict(sorted(reasons.items())),
         released=released,
-        epsilon=bounded(budget.epsilon(number)),
-        run_epsilon=bounded(budget.run_epsilon(number)),
+        epsilon=bounded(budget.epsilon(state.charged)),
+        run_epsilon=bounded(budget.run_epsilon(state.charged)),
         update_norm=length,
         bytes_up=nbytes,
     )
@@ -221,6 +227,10 @@ def run(
     ------
     ConfigError
         If the configuration differs from the saved run's.
+    LedgerError
+        If the folder's ledger is malformed, truncated or edited.
+    PrivacyError
+        If an older state was put back and all rounds that the noise pays for are charged already.
     FederationError
         If too few devices connect, or another server uses the same folder.
     Interrupted
@@ -234,10 +244,13 @@ def run(
             store.save(state)
         state.check_config(config)
         _check_architecture(state)
+        ledger = ServerLedger(store.folder)
+        state = ledger.reconcile(state, mechanism=_mechanism(state, config), steps=_steps(config))
+        store.save(state)
         on_start(state)
         try:
             while state.round < config.rounds:
-                state = _one_round(grid, store, state, config=config, timing=patience, noise=noise)
+                state = _one_round(grid, store, ledger, state, config=config, timing=patience, noise=noise)
                 on_round(state, state.reports[-1])
         except KeyboardInterrupt as error:
             raise Interrupted(
@@ -248,32 +261,77 @@ def run(
 
 
 def _one_round(
-    grid: Grid, store: StateStore, state: RoundState, *, config: FederationConfig, timing: Timing, noise: Noise
+    grid: Grid,
+    store: StateStore,
+    ledger: ServerLedger,
+    state: RoundState,
+    *,
+    config: FederationConfig,
+    timing: Timing,
+    noise: Noise,
 ) -> RoundState:
     enough = max(config.min_nodes, config.simulated_population)
     nodes = wait_for_nodes(grid, enough, limit_s=config.wait_s, timing=timing)
     started = timing.clock()
     state = state.reserve()
+    _check_charge(state, config)
     store.save(state)
+    account = ledger.charge(state, mechanism=_mechanism(state, config), steps=_steps(config))
     current = plan(state, nodes, config=config)
     content = request_content(current.request, state.backbone)
-    asked = send(grid, content, current.nodes, group=str(current.request.round), ttl_s=config.deadline_s + 60.0)
-    verdicts = _judge(grid, asked, current, size=len(state.backbone), limit_s=config.deadline_s, timing=timing)
+    asked = send(
+        grid,
+        content,
+        current.nodes,
+        group=str(current.request.round),
+        ttl_s=config.deadline_s + 60.0,
+        seen=account.seen(state.run),
+    )
+    admission = Admission(
+        current.request,
+        size=len(state.backbone),
+        asked=asked,
+        participations=account.participations.get(state.run, {}),
+    )
+    replies: list[tuple[int, str, int]] = []
+    verdicts = _judge(grid, admission, replies, limit_s=config.deadline_s, timing=timing)
     state = step(state, current, verdicts, config=config, noise=noise)
     report = dataclasses.replace(
         state.reports[-1], bytes_down=_payload(content) * len(asked), seconds=timing.clock() - started
     )
     state = dataclasses.replace(state, reports=(*state.reports[:-1], report))
     store.save(state)
+    ledger.finish(state, replies)
     return state
 
 
+def _check_charge(state: RoundState, config: FederationConfig) -> None:
+    """Refuse a round beyond those that the noise was solved for."""
+    if state.charged > config.rounds and state.noise_multiplier > 0.0:
+        raise PrivacyError(
+            f"the privacy of all {config.rounds} rounds is spent: the ledger knows {state.extra} rounds that were run "
+            f"before an older state was put back",
+            hint="the backbone of the last finished round is the result of this run",
+        )
+
+
+def _mechanism(state: RoundState, config: FederationConfig) -> Mechanism:
+    return Budget(config, state.noise_multiplier).mechanism
+
+
+def _steps(config: FederationConfig) -> int:
+    return 1 if config.unit == "user" else config.local_steps
+
+
 def _judge(
-    grid: Grid, asked: dict[str, int], current: Plan, *, size: int, limit_s: float, timing: Timing
+    grid: Grid, admission: Admission, replies: list[tuple[int, str, int]], *, limit_s: float, timing: Timing
 ) -> Iterator[Verdict]:
-    admission = Admission(current.request, size=size, asked=asked)
-    for message in receive(grid, asked, limit_s=limit_s, timing=timing):
-        yield admission.judge(message)
+    """Judge replies as they come, and note in ``replies`` what the devices' ledgers say."""
+    for message in receive(grid, admission.asked, limit_s=limit_s, timing=timing):
+        verdict = admission.judge(message)
+        if verdict.node is not None and verdict.ledger:
+            replies.append((verdict.node, verdict.ledger, verdict.entry))
+        yield verdict
     for node in admission.missing():
         yield Verdict(node, reason="late")
 

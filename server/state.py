@@ -63,6 +63,11 @@ class RoundState:
         The server optimiser's state, (P,) float32 each.
     reports
         The log, one entry per completed round.
+    attempt
+        Rounds begun, those included that a crash interrupted; devices refuse one they know.
+    extra
+        Rounds that were charged beyond ``reserved``: an older state was put back after them
+        (:meth:`server.ledger.ServerLedger.reconcile`).
     """
 
     run: str
@@ -75,10 +80,17 @@ class RoundState:
     backbone: Tensor
     moments: Mapping[str, Tensor]
     reports: tuple[RoundReport, ...] = ()
+    attempt: int = 0
+    extra: int = 0
+
+    @property
+    def charged(self) -> int:
+        """Rounds whose privacy is spent, whatever this state remembers of them."""
+        return self.reserved + self.extra
 
     def reserve(self) -> RoundState:
-        """Charge the next round; charging it twice changes nothing."""
-        return dataclasses.replace(self, reserved=self.round + 1)
+        """Charge the next round and begin an attempt at it; charging it twice costs nothing more."""
+        return dataclasses.replace(self, reserved=self.round + 1, attempt=self.attempt + 1)
 
     def check_config(self, config: FederationConfig) -> None:
         """Refuse to go on under another configuration.
@@ -181,6 +193,8 @@ class StateStore:
                 "model": to_dict(state.model),
                 "architecture": state.architecture,
                 "noise_multiplier": state.noise_multiplier,
+                "attempt": state.attempt,
+                "extra": state.extra,
                 "reports": [report.to_dict() for report in state.reports],
             },
             sort_keys=True,
@@ -235,6 +249,8 @@ def _state(values: Mapping[str, Any], tensors: dict[str, Tensor]) -> RoundState:
         backbone=tensors.pop("backbone"),
         moments={name.removeprefix("moment."): value for name, value in tensors.items()},
         reports=tuple(RoundReport.from_dict(entry) for entry in values["reports"]),
+        attempt=values.get("attempt", values["reserved"]),
+        extra=values.get("extra", 0),
     )
 
 

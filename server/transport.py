@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from shared_model.errors import FederationError
-from shared_model.messages import ARRAY, SETTINGS, RoundRequest
+from shared_model.messages import ARRAY, NOTICE, SETTINGS, RoundRequest
 
 __all__ = ["Timing", "receive", "request_content", "send", "wait_for_nodes"]
 
@@ -76,17 +76,36 @@ def wait_for_nodes(grid: Grid, count: int, *, limit_s: float, timing: Timing) ->
         pause = min(2 * pause, timing.longest_s)
 
 
-def send(grid: Grid, content: RecordDict, nodes: Sequence[int], *, group: str, ttl_s: float) -> dict[str, int]:
-    """Send one content to many devices; return the device by message id, of those that were reached."""
+def send(
+    grid: Grid,
+    content: RecordDict,
+    nodes: Sequence[int],
+    *,
+    group: str,
+    ttl_s: float,
+    seen: Mapping[int, int] | None = None,
+) -> dict[str, int]:
+    """Send one content to many devices; return the device by message id, of those that were reached.
+
+    A device in ``seen`` is told, alone, how many of its participations the server has seen.
+    """
+    known = seen or {}
     asked: dict[str, int] = {}
     remaining = iter(nodes)
     while some := tuple(islice(remaining, _GROUP)):
-        messages = [Message(content, node, MessageType.TRAIN, ttl=ttl_s, group_id=group) for node in some]
+        messages = [
+            Message(_noticed(content, known.get(node, 0)), node, MessageType.TRAIN, ttl=ttl_s, group_id=group)
+            for node in some
+        ]
         pushed = {name for name in grid.push_messages(messages) if name}
         for message, node in zip(messages, some, strict=True):
             if message.metadata.message_id in pushed:
                 asked[message.metadata.message_id] = node
     return asked
+
+
+def _noticed(content: RecordDict, seen: int) -> RecordDict:
+    return RecordDict({**content, NOTICE: ConfigRecord({"seen": seen})}) if seen else content
 
 
 def receive(grid: Grid, asked: Mapping[str, int], *, limit_s: float, timing: Timing) -> Iterator[Message]:

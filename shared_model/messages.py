@@ -16,7 +16,7 @@ from shared_model.config import LossConfig, ModelConfig, parse, to_dict
 from shared_model.errors import CompatibilityError, ConfigError
 from shared_model.mechanism import UNITS
 
-__all__ = ["ARRAY", "DECLINED", "PROTOCOL", "REPLY", "SETTINGS", "UPLOADS", "RoundRequest"]
+__all__ = ["ARRAY", "DECLINED", "NOTICE", "PROTOCOL", "REPLY", "SETTINGS", "UPLOADS", "RoundRequest"]
 
 #: Version of the conversation; both sides must speak the same one.
 PROTOCOL = 1
@@ -24,10 +24,13 @@ PROTOCOL = 1
 ARRAY = "backbone"
 #: Name of the settings in a request.
 SETTINGS = "settings"
-#: Name of the few plain values in a reply: protocol, run, round, scale.
+#: Name of what a request tells one device alone: ``seen``, how many of its participations the server has seen.
+NOTICE = "notice"
+#: Name of the few plain values in a reply: protocol, run, round, scale, and of the device's ledger its
+#: name in this run (``ledger``) and which participation this is (``entry``).
 REPLY = "reply"
 #: Error codes with which a device declines, and what they mean; nothing more of an error leaves it.
-DECLINED = {101: "refused by policy", 102: "budget used up", 103: "failed on the device"}
+DECLINED = {101: "refused by policy", 102: "budget used up", 103: "failed on the device", 104: "refused by its ledger"}
 #: Number formats of an update on the wire.
 UPLOADS = ("float16", "int8")
 
@@ -70,6 +73,9 @@ class RoundRequest:
         Number format of the reply, one of :data:`UPLOADS`.
     seed
         Public; for draws that do not depend on data.
+    attempt
+        How many rounds this run has begun, this one included: unlike ``round`` it never repeats, also
+        when the server begins a round again after a crash. 0: the round's number.
     """
 
     run: str
@@ -93,6 +99,7 @@ class RoundRequest:
     upload: str
     seed: int
     protocol: int = PROTOCOL
+    attempt: int = 0
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -114,6 +121,8 @@ class RoundRequest:
             raise ConfigError(f"cohort {self.cohort} is larger than population {self.population}")
         if self.round > self.rounds:
             raise ConfigError(f"round {self.round} of only {self.rounds}")
+        if self.attempt != 0 and self.attempt < self.round:
+            raise ConfigError(f"round {self.round} cannot be attempt {self.attempt}")
 
     @property
     def sample_rate(self) -> float:
