@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all lint format types proto bench wheel clean
+.PHONY: help install demo test test-all lint format types proto bench audit wheel clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,9 @@ endif
 
 bench: $(STAMP) ## Measure speed on this machine, side by side with a peer
 	$(BIN)/easel-sim bench $(ARGS)
+
+audit: $(STAMP) ## Attack the privacy code and see whether it leaks more than it claims; ARGS=--quick for half a minute
+	$(BIN)/easel-sim audit $(ARGS)
 
 wheel: $(STAMP) ## Build dist/easel-*.whl
 	$(BIN)/python -m build --wheel

@@ -23,23 +23,34 @@ from flwr.clientapp import ClientApp
 from torch import Tensor
 
 from client.data import load_device, load_records
-from client.ledger import Ledger
+from client.ledger import Ledger, Reservation
 from client.paths import witness_folder
 from client.policy import load_policy
 from client.private_training import LocalSettings, train_example_level, train_user_level
+from client.secure_stages import Stage, answer
 from shared_model.backbone import Backbone
-from shared_model.errors import BudgetError, CompatibilityError, ConfigError, EaselError, LedgerError, MissingError
-from shared_model.mechanism import Mechanism
-from shared_model.messages import ARRAY, NOTICE, PROTOCOL, REPLY, SETTINGS, RoundRequest
+from shared_model.errors import (
+    BudgetError,
+    CompatibilityError,
+    ConfigError,
+    EaselError,
+    LedgerError,
+    MissingError,
+    PrivacyError,
+    TooSoonError,
+)
+from shared_model.messages import ARRAY, NOTICE, PROTOCOL, REPLY, SETTINGS, WITHIN, RoundRequest
 from shared_model.noise import norm
 from shared_model.privacy import clip, quantize
+from shared_model.secure_terms import SECURE
 from shared_model.split import size, unflatten
 from shared_model.weights import architecture_hash
 
 __all__ = ["app", "device_folder", "pack", "participate", "read_request"]
 
 LEDGER = "ledger.json"
-_REFUSED, _BUDGET, _FAILED, _LEDGER = 101, 102, 103, 104
+_REFUSED, _BUDGET, _FAILED, _TOO_SOON, _ANSWERED, _LEDGER = 101, 102, 103, 104, 110, 111
+_MASKED = "masked update"
 
 app = ClientApp()
 
@@ -52,8 +63,12 @@ def train(message: Message, context: Context) -> Message:
         return _reply(message, context, log)
     except BudgetError as error:
         return _declined(message, _BUDGET, error, log)
+    except TooSoonError as error:
+        return _declined(message, _TOO_SOON, error, log)
     except _Refused as error:
         return _declined(message, _REFUSED, error, log)
+    except _Answered as error:
+        return _declined(message, _ANSWERED, error, log)
     except LedgerError as error:
         return _declined(message, _LEDGER, error, log)
     except Exception as error:
@@ -64,8 +79,14 @@ class _Refused(EaselError):
     """The request goes beyond what this device's owner allows."""
 
 
+class _Answered(EaselError):
+    """An update for the same round was masked before; two would be one too many."""
+
+
 def _reply(message: Message, context: Context, log: Logger) -> Message:
     folder, simulated = device_folder(context)
+    if SECURE in message.content:
+        return Message(_secure_reply(folder, message, simulated=simulated, log=log), reply_to=message)
     request, vector = read_request(message)
     try:
         load_policy(folder, simulated=simulated).check(request, parameters=len(vector))
@@ -153,12 +174,9 @@ def read_request(message: Message) -> tuple[RoundRequest, Tensor]:
     if not isinstance(settings, ConfigRecord) or not isinstance(arrays, ArrayRecord) or set(arrays) != {ARRAY}:
         raise CompatibilityError("the server's message is not a round request", hint="update easel on the older side")
     request = RoundRequest.from_values(dict(settings))
-    if request.architecture != architecture_hash(request.model):
-        raise CompatibilityError(
-            "the server's backbone is of another architecture", hint="update easel on the older side"
-        )
+    expected = (_size(request),)
     array = arrays[ARRAY]
-    if array.dtype != "float32" or tuple(array.shape) != (size(request.model),):
+    if array.dtype != "float32" or tuple(array.shape) != expected:
         raise CompatibilityError(f"the server's backbone is {array.dtype} {tuple(array.shape)}")
     return request, torch.from_numpy(array.numpy().copy())
 
@@ -173,7 +191,9 @@ def participate(
     The ledger holds the round's price before training starts, and the size of the upload before
     it is handed to the transport. The upload is one array with an L2 norm of at most
     ``request.clip``, its scale, a name of the ledger that means nothing outside this run, how often
-    this device has taken part in it, and what the server already knows.
+    this device has taken part in it, with adaptive clipping one bit (whether the clip was long
+    enough), and what the server already knows. Where noise is correlated over the rounds, no two
+    rounds of a run are closer than its separation, by this device's own ledger.
 
     Assumes
     -------
@@ -189,45 +209,102 @@ def participate(
         If the owner's budget would be passed; nothing was trained then.
     LedgerError
         If the request is a replay, or the ledger is not the latest one; nothing was trained then.
+    TooSoonError
+        If the device took part in this run too recently; nothing was trained then.
     EaselError
         If the folder cannot be used.
     """
+    ledger, reservation, delta = _paid_update(folder, request, vector, simulated=simulated, seen=seen)
+    values, scale = pack(delta, request)
+    reply = ConfigRecord({"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)})
+    reply.update({"ledger": reservation.tag, "entry": reservation.participation})
+    if request.adaptive_clip:
+        reply[WITHIN] = norm(delta) <= request.clip
+    content = RecordDict({ARRAY: ArrayRecord({ARRAY: Array(values)}), REPLY: reply})
+    nbytes = values.nbytes + 4 + int(request.adaptive_clip)
+    ledger.sent(reservation, bytes_sent=nbytes, kind=f"clipped update, {request.upload}")
+    ledger.commit(reservation)
+    return content
+
+
+def _paid_update(
+    folder: Path, request: RoundRequest, vector: Tensor, *, simulated: bool, seen: int = 0
+) -> tuple[Ledger, Reservation, Tensor]:
+    """Reserve the round's privacy, then train; the update is not clipped yet."""
     backbone = Backbone(request.model)
     unflatten(backbone, vector)
     device = load_device(folder)
-    example = request.unit == "example"
-    mechanism = Mechanism(
-        request.noise_multiplier, request.record_rate if example else request.sample_rate, request.unit
-    )
     ledger = _ledger(folder, simulated=simulated)
     reservation = ledger.reserve(
         request.run,
         request.round,
-        mechanism=mechanism,
-        steps=request.local_steps if example else 1,
+        mechanism=request.price,
+        steps=request.local_steps if request.unit == "example" else 1,
+        separation=request.min_separation if request.factorized else 0,
         attempt=request.attempt,
         seen=seen,
     )
-    delta = _train(backbone, folder, request, seed=_seed(request, device.seed))
-    values, scale = pack(delta, request)
-    content = RecordDict(
-        {
-            ARRAY: ArrayRecord({ARRAY: Array(values)}),
-            REPLY: ConfigRecord(
-                {
-                    "protocol": PROTOCOL,
-                    "run": request.run,
-                    "round": request.round,
-                    "scale": float(scale),
-                    "ledger": reservation.tag,
-                    "entry": reservation.participation,
-                }
-            ),
-        }
+    return ledger, reservation, _train(backbone, folder, request, seed=_seed(request, device.seed))
+
+
+def _secure_reply(folder: Path, message: Message, *, simulated: bool, log: Logger) -> RecordDict:
+    """Answer one stage of secure aggregation; only ``masked`` carries anything of the device's data.
+
+    Guarantees
+    ----------
+    As :func:`participate`, and one masked update per round of a run at most, whatever is repeated.
+    """
+    values = dict(message.content.config_records[SECURE])
+    settings = message.content.get(SETTINGS)
+    stage = Stage(
+        name=str(values.pop("stage", "")),
+        attempt=str(values.pop("attempt", "")),
+        values=values,
+        request=RoundRequest.from_values(dict(settings)) if isinstance(settings, ConfigRecord) else None,
     )
-    ledger.sent(reservation, bytes_sent=values.nbytes + 4, kind=f"clipped update, {request.upload}")
-    ledger.commit(reservation)
+    started: list[int] = []
+    paid: list[tuple[Ledger, Reservation]] = []
+
+    def train() -> Tensor:
+        started.append(1)
+        request, vector = read_request(message)
+        _refuse_a_second_sum(folder, request, simulated=simulated)
+        ledger, reservation, delta = _paid_update(folder, request, vector, simulated=simulated)
+        paid.append((ledger, reservation))
+        return delta
+
+    try:
+        found = answer(folder, stage, policy=load_policy(folder, simulated=simulated), size=_size, train=train)
+    except PrivacyError as error:
+        if started:
+            raise
+        raise _Refused(error.message, hint=error.hint) from error
+    reply = ConfigRecord({"protocol": PROTOCOL, "run": found.run, "round": found.round})
+    reply.update({"stage": stage.name, "attempt": stage.attempt, **found.values})
+    content = RecordDict({REPLY: reply})
+    if found.words is not None:
+        content[ARRAY] = ArrayRecord({ARRAY: Array(found.words)})
+        for ledger, reservation in paid:
+            ledger.sent(reservation, bytes_sent=found.words.nbytes, kind=_MASKED)
+            ledger.commit(reservation)
+    log.info("round %d of run %s: secure stage %s answered", found.round, found.run, stage.name)
     return content
+
+
+def _size(request: RoundRequest) -> int:
+    """Return the length of an update, refusing a backbone of another architecture."""
+    if request.architecture != architecture_hash(request.model):
+        raise CompatibilityError(
+            "the server's backbone is of another architecture", hint="update easel on the older side"
+        )
+    return size(request.model)
+
+
+def _refuse_a_second_sum(folder: Path, request: RoundRequest, *, simulated: bool) -> None:
+    path = folder / LEDGER
+    sent = Ledger.open(path).entries() if path.exists() else ()
+    if any((entry.run, entry.round, entry.kind) == (request.run, request.round, _MASKED) for entry in sent):
+        raise _Answered(f"this device has answered round {request.round} of run {request.run}")
 
 
 def _train(backbone: Backbone, folder: Path, request: RoundRequest, *, seed: int) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch.nn import functional
 
 from client.console import Console, format_seconds
 from client.engine import Engine
+from client.explanation import check_free, encode, path_beside, summary
 from client.outputs import Job
 from client.recipe import Recipe
 from shared_model.errors import EaselError, Interrupted, StorageError
@@ -23,11 +25,12 @@ __all__ = ["Painter", "Tally", "paint_files"]
 
 @dataclass(frozen=True)
 class Painter:
-    """An engine, a head and the recipe that goes into every picture."""
+    """An engine, a head and the recipe that goes into every picture; ``explains``: write explanations too."""
 
     engine: Engine
     head: Head
     recipe: Recipe
+    explains: bool = False
 
     def paint(self, picture: Picture) -> Picture:
         """Paint one decoded picture; its transparency stays."""
@@ -44,6 +47,19 @@ class Painter:
     def encode(self, picture: Picture, *, suffix: str) -> bytes:
         """Return the picture file with the recipe inside."""
         return encode_picture(picture.rgb, suffix=suffix, alpha=picture.alpha, settings=self.recipe.to_settings())
+
+    def explanation(self, picture: Picture, target: Path) -> tuple[bytes, dict[str, object]]:
+        """Return the picture that explains the painting ``target`` of ``picture``, and its facts.
+
+        Raises
+        ------
+        InputError
+            If something else has its name; see :func:`client.explanation.check_free`.
+        """
+        path = path_beside(target)
+        check_free(path)
+        made = self.engine.explain(to_tensor(picture.rgb), self.head, options=self.recipe.options)
+        return encode(made, self.head, self.recipe.to_settings()), {"path": str(path), **made.facts()}
 
 
 @dataclass
@@ -99,13 +115,15 @@ def paint_files(
 
 
 def _paint_file(job: Job, *, painter: Painter, console: Console, tally: Tally, clock: Callable[[], float]) -> None:
-    if job.done:
+    if job.done and not (painter.explains and not path_beside(job.target).exists()):
         tally.add(job, "skipped", {})
         console.say(f"{job.target} is there already, painted with the same settings")
         return
     begin = clock()
     try:
-        painted = painter.paint(load_picture(job.source))
+        photo = load_picture(job.source)
+        explained = painter.explanation(photo, job.target) if painter.explains else None
+        painted = painter.paint(photo)
         data = painter.encode(painted, suffix=job.target.suffix)
     except StorageError:
         raise
@@ -116,6 +134,12 @@ def _paint_file(job: Job, *, painter: Painter, console: Console, tally: Tally, c
         return
     write_atomic(job.target, data)
     height, width = painted.rgb.shape[:2]
+    facts: dict[str, object] = {"width": width, "height": height}
+    if explained is not None:
+        picture, facts["explanation"] = explained
+        write_atomic(path_beside(job.target), picture)
     seconds = clock() - begin
-    tally.add(job, "painted", {"width": width, "height": height, "seconds": round(seconds, 3)})
+    tally.add(job, "painted", facts | {"seconds": round(seconds, 3)})
     console.say(f"{job.target}  {width} x {height}, {format_seconds(seconds)}")
+    if explained is not None:
+        console.say(f"{path_beside(job.target)}  {summary(explained[1])}")

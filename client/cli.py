@@ -67,6 +67,13 @@ COMMANDS: dict[str, Command] = {
         "Fit a private head to a few pictures. It stays on this computer.",
         "easel personalize my-monet monet1.jpg monet2.jpg --budget 20",
     ),
+    "evaluate": Command(
+        "client.commands.evaluate",
+        "compare a head before and after its tuning",
+        "Paint photos with a head before and after its tuning and judge both: how much of the photo and of the painter "
+        "is in them. Writes a contact sheet and a bar chart.",
+        "easel evaluate my-monet --photos photos/ --art other-monets/",
+    ),
     "heads": Command(
         "client.commands.heads",
         "list, show, rename and delete heads",

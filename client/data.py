@@ -25,9 +25,10 @@ from shared_model.errors import ConfigError, InputError, MissingError, PictureEr
 from shared_model.files import read_bytes, write_atomic
 from shared_model.head import Head
 from shared_model.images import find_pictures, load_tensor
+from shared_model.mechanism import LARGEST_DELTA
 from shared_model.records import Batch, photo_record
 
-__all__ = ["CACHE", "SETTINGS", "DeviceConfig", "load_device", "load_records", "write_device"]
+__all__ = ["CACHE", "SETTINGS", "DeviceConfig", "device_heads", "load_device", "load_records", "write_device"]
 
 SETTINGS = "device.toml"
 CACHE = "records.safetensors"
@@ -73,8 +74,8 @@ class DeviceConfig:
     def __post_init__(self) -> None:
         if not self.max_epsilon > 0.0:
             raise ConfigError(f"max_epsilon must be positive, not {self.max_epsilon}")
-        if not 0.0 < self.delta <= 1e-5:
-            raise ConfigError(f"delta must be positive and at most 1e-5, not {self.delta}")
+        if not 0.0 < self.delta <= LARGEST_DELTA:
+            raise ConfigError(f"delta must be positive and at most {LARGEST_DELTA:g}, not {self.delta}")
         if not (1 <= self.records <= 100_000 and 1 <= self.artworks <= 1000):
             raise ConfigError("records must be between 1 and 100000, artworks between 1 and 1000")
         if self.size_px % 4 or not _LEAST_PX <= self.size_px <= 1024:
@@ -145,6 +146,12 @@ def load_records(folder: Path | str) -> Batch:
     return cached
 
 
+def device_heads(folder: Path | str) -> list[Head]:
+    """Fit the frozen heads that draft a device's records, for whoever must know what may not leave."""
+    config = load_device(folder)
+    return _Painters(config, find_pictures([config.art])).heads()
+
+
 def _make(config: DeviceConfig, photos: Sequence[Path], arts: Sequence[Path]) -> Batch:
     """Make the records one by one."""
     painters = _Painters(config, arts)
@@ -189,6 +196,10 @@ class _Painters:
         head, style = self._head(art)
         state = random.Random(_hash(seed, "record", name, art, turn))
         return photo_record(photo, style, head, size_px=self._config.size_px, random_state=state)
+
+    def heads(self) -> list[Head]:
+        """Fit all that are not fitted yet, and return them."""
+        return [self._head(name)[0] for name in self._paths]
 
     def _head(self, name: str) -> tuple[Head, Tensor]:
         if name not in self._fitted:

@@ -12,6 +12,7 @@ from torch import Tensor
 from shared_model.backbone import Backbone
 from shared_model.config import ModelConfig
 from shared_model.errors import InputError, MissingError
+from shared_model.explain import Explanation, explain
 from shared_model.head import Head
 from shared_model.stylize import Options, stylize
 
@@ -132,6 +133,12 @@ class Engine:
                 photo.to(place), head=head.to(place), backbone=self._backbone, options=options or Options()
             )
             return painted.float().cpu()
+
+    def explain(self, photo: Tensor, head: Head, *, options: Options | None = None) -> Explanation:
+        """Take the painting of one photo apart; see :func:`shared_model.explain.explain` and :meth:`stylize`."""
+        place = self.plan.device
+        with torch.inference_mode(), _memory_errors(place):
+            return explain(photo.to(place), head=head.to(place), backbone=self._backbone, options=options)
 
 
 class _Hand(Backbone):

@@ -8,7 +8,9 @@ Two units are kept apart (:class:`shared_model.mechanism.Mechanism`):
     by sampling included) holds for devices that were not asked too: so a run costs its attempts 1 to
     t for the highest t asked, at the weakest mechanism announced in it. A server that repeats a round
     after a crash makes a new attempt; the device cannot know that the old one released nothing, and
-    counts both.
+    counts both. Where the noise is correlated over the rounds instead
+    (:mod:`shared_model.factorization`), the first participation pays for the whole run; a round
+    closer to the last one than the run's separation is refused, whatever the server says.
 ``example``
     Local training on this device's records. Every participation is a fresh release: all compose,
     and a repeated one costs again.
@@ -26,7 +28,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +37,7 @@ from typing import Any
 from client.ledger_account import Accountant, losses, prv, summary, tag, total_loss
 from client.ledger_book import Book, Entry, Gap
 from client.ledger_file import LedgerFile
-from shared_model.errors import BudgetError, LedgerError, MissingError, PrivacyError
+from shared_model.errors import BudgetError, LedgerError, MissingError, PrivacyError, TooSoonError
 from shared_model.mechanism import Mechanism
 
 __all__ = ["Accountant", "Ledger", "Reservation", "utc_now"]
@@ -197,7 +199,15 @@ class Ledger:
         return ledger
 
     def reserve(
-        self, run: str, round: int, *, mechanism: Mechanism, steps: int = 1, attempt: int = 0, seen: int = 0
+        self,
+        run: str,
+        round: int,
+        *,
+        mechanism: Mechanism,
+        steps: int = 1,
+        separation: int = 0,
+        attempt: int = 0,
+        seen: int = 0,
     ) -> Reservation:
         """Spend budget for one participation; nothing may be trained or sent before this returns.
 
@@ -209,6 +219,9 @@ class Ledger:
             What will be run in this round.
         steps
             Steps of it: 1 for ``user``, the number of optimizer steps for ``example``.
+        separation
+            Rounds that must lie between two participations where noise is correlated over the
+            rounds, from 1; 0 elsewhere. The largest one ever stated for the run holds.
         attempt
             Which attempt of the run this is; 0 where no round was ever repeated (then it is the round).
         seen
@@ -219,6 +232,9 @@ class Ledger:
         ------
         BudgetError
             If the loss would pass the owner's limit; only the refusal is recorded then.
+        TooSoonError
+            If the last participation in this run is less than the separation away, the same round
+            included; only the refusal is recorded then.
         LedgerError
             If the file is damaged, foreign, rolled back or gone, or the attempt is not above all
             earlier ones of this run.
@@ -229,13 +245,28 @@ class Ledger:
         sound = run and attempt >= round >= 1 and steps >= 1 and seen >= 0
         if not sound or (mechanism.unit == "user" and steps != 1):
             raise PrivacyError(f"cannot reserve {steps} {mechanism.unit}-level steps for round {round} of run {run!r}")
+        if separation < 0 or (separation and (mechanism.unit, mechanism.sample_rate) != ("user", 1.0)):
+            raise PrivacyError("correlated noise protects users, without any sampling")
         with self._file.locked():
             book = self._load()
             try:
                 if seen > len(book.of_run(run)):
                     book = _behind(book, Gap(run, seen))
+                _require_separation(book.entries, run, round, separation)
                 self._check(book, run, attempt)
-                after, total = self._spend(book, run, round, mechanism=mechanism, steps=steps, attempt=attempt)
+                entry = Entry(
+                    id=len(book.entries) + 1,
+                    run=run,
+                    round=round,
+                    attempt=attempt,
+                    unit=mechanism.unit,
+                    noise_multiplier=mechanism.noise_multiplier,
+                    sample_rate=mechanism.sample_rate,
+                    steps=steps,
+                    reserved_at=self._now(),
+                    separation=separation,
+                )
+                after, total = self._spend(book, entry)
             except PrivacyError as error:
                 self._save(book.refuse(run, round, error.message, at=self._now()))
                 raise
@@ -263,27 +294,14 @@ class Ledger:
                 hint="nothing was sent; the server repeats itself or was restored from an old backup",
             )
 
-    def _spend(
-        self, book: Book, run: str, round: int, *, mechanism: Mechanism, steps: int, attempt: int
-    ) -> tuple[Book, float]:
+    def _spend(self, book: Book, entry: Entry) -> tuple[Book, float]:
         """Return the book with one more entry, and its loss; refuse what passes the limit."""
-        entry = Entry(
-            id=len(book.entries) + 1,
-            run=run,
-            round=round,
-            attempt=attempt,
-            unit=mechanism.unit,
-            noise_multiplier=mechanism.noise_multiplier,
-            sample_rate=mechanism.sample_rate,
-            steps=steps,
-            reserved_at=self._now(),
-        )
         after = dataclasses.replace(book, entries=(*book.entries, entry))
         total = total_loss(after, account=self._account)
         if not total <= book.max_epsilon:
             before = total_loss(book, account=self._account)
             raise BudgetError(
-                f"round {round} of run {run} would bring the privacy loss from {before:.2f} to {total:.2f}, "
+                f"round {entry.round} of run {entry.run} would bring the privacy loss from {before:.2f} to {total:.2f}, "
                 f"above your budget of {book.max_epsilon:g}",
                 hint="nothing was sent; this device takes no further part in this run",
             )
@@ -356,6 +374,19 @@ def _behind(book: Book, gap: Gap) -> Book:
     """Mark a ledger as an old copy."""
     others = tuple(known for known in book.gaps if known.run != gap.run)
     return dataclasses.replace(book, gaps=(*others, gap))
+
+
+def _require_separation(entries: Iterable[Entry], run: str, round: int, separation: int) -> None:
+    """Refuse a round that is too close to an earlier one of a run with correlated noise."""
+    earlier = [entry for entry in entries if entry.run == run and (separation or entry.separation)]
+    distance = min((abs(round - entry.round) for entry in earlier), default=math.inf)
+    needed = max([separation, *(entry.separation for entry in earlier)])
+    if distance < needed:
+        raise TooSoonError(
+            f"round {round} of run {run} is {distance:.0f} rounds from this device's nearest one; "
+            f"its noise protects only who takes part once in {needed} rounds",
+            hint="nothing was sent; the device can take part again later",
+        )
 
 
 def _lowered(name: str, recorded: float, wanted: float | None) -> float:

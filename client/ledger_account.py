@@ -76,15 +76,15 @@ def _history(entries: Iterable[Entry], unit: str) -> list[tuple[Mechanism, int]]
     chosen = [entry for entry in entries if entry.unit == unit]
     if unit == "example":
         return [(Mechanism(entry.noise_multiplier, entry.sample_rate, unit), entry.steps) for entry in chosen]
-    runs: dict[str, list[Entry]] = {}
+    runs: dict[tuple[str, bool], list[Entry]] = {}
     for entry in chosen:
-        runs.setdefault(entry.run, []).append(entry)
+        runs.setdefault((entry.run, entry.separation > 0), []).append(entry)
     return [
         (
             Mechanism(min(item.noise_multiplier for item in run), max(item.sample_rate for item in run), unit),
-            max(item.attempt for item in run),
+            1 if correlated else max(item.attempt for item in run),
         )
-        for run in runs.values()
+        for (_, correlated), run in runs.items()
     ]
 
 

@@ -43,6 +43,9 @@ class Entry:
         Size and kind of what left the device.
     reserved_at, sent_at, committed_at
         UTC times in ISO 8601; empty while it has not happened.
+    separation
+        Rounds that must lie between two participations in this run, whose noise is correlated over
+        the rounds; 0 for every other mechanism.
     """
 
     id: int
@@ -59,9 +62,11 @@ class Entry:
     reserved_at: str = ""
     sent_at: str = ""
     committed_at: str = ""
+    separation: int = 0
 
     def __post_init__(self) -> None:
-        whole = self.id >= 1 and self.attempt >= self.round >= 1 and self.steps >= 1 and self.bytes_sent >= 0
+        whole = self.id >= 1 and self.attempt >= self.round >= 1 and self.steps >= 1
+        whole = whole and self.bytes_sent >= 0 and self.separation >= 0
         noise = math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0.0
         if not (whole and noise and 0.0 <= self.sample_rate <= 1.0 and self.run):
             raise ConfigError("a number is out of range")

@@ -16,7 +16,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 from torch import Tensor
 
-from shared_model.messages import ARRAY, DECLINED, PROTOCOL, REPLY, RoundRequest
+from shared_model.messages import ARRAY, DECLINED, PROTOCOL, REPLY, WITHIN, RoundRequest
 from shared_model.noise import norm
 
 __all__ = ["Admission", "Verdict"]
@@ -43,6 +43,9 @@ class Verdict:
     ledger, entry
         What the device's ledger calls itself in this run, and which participation it says this is;
         empty and 0 where the reply did not say.
+    within
+        With adaptive clipping, whether the device says that its update was within the clip. To be
+        summed and noised like the update, never looked at alone.
     """
 
     node: int | None
@@ -51,6 +54,7 @@ class Verdict:
     nbytes: int = 0
     ledger: str = ""
     entry: int = 0
+    within: bool | None = None
 
 
 class Admission:
@@ -137,14 +141,18 @@ class Admission:
         else:
             self._participations[ledger] = entry
             update, reason = self._read(array_record[ARRAY], reply)
-        return Verdict(node, update=update, reason=reason, nbytes=nbytes, ledger=ledger, entry=entry)
+        within = reply[WITHIN] is True if update is not None and self.request.adaptive_clip else None
+        return Verdict(node, update=update, reason=reason, nbytes=nbytes, within=within, ledger=ledger, entry=entry)
 
     def _check_reply(self, reply: ConfigRecord) -> str:
-        if set(reply) != {"protocol", "run", "round", "scale", "ledger", "entry"} or reply["protocol"] != PROTOCOL:
+        keys = {"protocol", "run", "round", "scale", "ledger", "entry"}
+        if set(reply) != keys | ({WITHIN} if self.request.adaptive_clip else set()) or reply["protocol"] != PROTOCOL:
             return "wrong keys"
         ledger, entry = reply["ledger"], reply["entry"]
         if not (isinstance(ledger, str) and len(ledger) == 16 and isinstance(entry, int) and 1 <= entry < 1 << 31):
             return "wrong keys"
+        if self.request.adaptive_clip and not isinstance(reply[WITHIN], bool):
+            return "bad bit"
         if reply["run"] != self.request.run:
             return "another run"
         if reply["round"] != self.request.round:

@@ -57,9 +57,17 @@ class StreamingSum:
         self.step = step
         self.total = torch.zeros(size, dtype=torch.float64)
         self.count = 0
+        self.within = 0.0
 
-    def add(self, update: Tensor) -> None:
+    def add(self, update: Tensor, *, within: bool | None = None) -> None:
         """Add one admitted update, (P,) of any floating type, with weight one.
+
+        Parameters
+        ----------
+        update
+            The update.
+        within
+            Whether it was within the clip: adds 1/2 or -1/2 to the sum ``within``; ``None``: 0.
 
         Raises
         ------
@@ -70,6 +78,7 @@ class StreamingSum:
             raise FederationError(f"an update has shape {tuple(update.shape)}, not {tuple(self.total.shape)}")
         self.total += toward_zero(update, step=self.step)
         self.count += 1
+        self.within += 0.0 if within is None else within - 0.5
 
 
 def noisy_average(total: StreamingSum, *, planned: int, std: float, noise: Noise = secure_normal) -> Tensor:
@@ -114,8 +123,9 @@ def noisy_average(total: StreamingSum, *, planned: int, std: float, noise: Noise
     if not (math.isfinite(std) and std >= 0):
         raise FederationError(f"the noise on the sum must be 0 or more and finite, not {std}")
     drawn = noise(tuple(total.total.shape), std=std)
-    exact = total.total if std == 0.0 else to_lattice(total.total, step=lattice(std))
-    return ((exact + drawn) / planned).float()
+    step = lattice(std) if std else 0.0
+    exact = to_lattice(total.total, step=step) + to_lattice(drawn, step=step)
+    return (exact / planned).float()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from server.budget import Budget
 from server.config import FederationConfig
-from server.outputs import write_backbone, write_progress
+from server.outputs import privacy_facts, write_backbone, write_progress
 from server.places import resolve_backbone, split_run_config
 from server.report import RoundReport
 from server.rounds import run
@@ -58,7 +58,7 @@ def federate(grid: Grid, config: FederationConfig, *, run_dir: Path, backbone: s
         on_start=on_start,
         on_round=on_round,
     )
-    facts = Budget(config, state.noise_multiplier).statement(state.charged, parameters=len(state.backbone))
+    facts = privacy_facts(state, config)
     path = write_backbone(run_dir, state, config)
     log.log(INFO, f"{facts['says']} Backbone: {path}")
     return state

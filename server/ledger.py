@@ -21,7 +21,7 @@ from shared_model.errors import ConfigError, LedgerError
 from shared_model.files import read_bytes, write_atomic
 from shared_model.mechanism import UNITS, Mechanism
 
-__all__ = ["FILE", "Account", "Charge", "ServerLedger"]
+__all__ = ["FILE", "Account", "Charge", "Price", "ServerLedger"]
 
 FILE = "ledger.json"
 STATES = ("charged", "released", "void")
@@ -29,6 +29,24 @@ STATES = ("charged", "released", "void")
 _FORMAT = "easel-server-ledger"
 _VERSION = 1
 _LIMIT = 1 << 30
+
+
+@dataclass(frozen=True)
+class Price:
+    """What one round costs.
+
+    Attributes
+    ----------
+    mechanism, steps
+        The mechanism and how often one round runs it.
+    whole_run
+        Whether the mechanism is that of the whole run (noise correlated over the rounds), which is
+        paid once however many of its rounds are run.
+    """
+
+    mechanism: Mechanism
+    steps: int = 1
+    whole_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,8 @@ class Charge:
         Rounds that it stands for: 1, or more where an entry makes up for a ledger that was lost.
     charged_at, finished_at
         UTC times in ISO 8601; the second is empty while it has not happened.
+    whole_run
+        Whether the price is that of the whole run (:class:`Price`).
     """
 
     run: str
@@ -62,6 +82,7 @@ class Charge:
     rounds: int = 1
     charged_at: str = ""
     finished_at: str = ""
+    whole_run: bool = False
 
     def __post_init__(self) -> None:
         whole = self.round >= 1 and self.attempt >= 1 and self.steps >= 1 and self.rounds >= 1 and bool(self.run)
@@ -100,11 +121,10 @@ class Account:
 
     def history(self) -> list[tuple[Mechanism, int]]:
         """Return what all runs together have cost, for an accountant."""
-        return [
-            (Mechanism(charge.noise_multiplier, charge.sample_rate, charge.unit), charge.steps * charge.rounds)
-            for charge in self.charges
-            if charge.state != "void"
-        ]
+        spent = [charge for charge in self.charges if charge.state != "void"]
+        each = [(_mechanism(charge), charge.steps * charge.rounds) for charge in spent if not charge.whole_run]
+        once = {(charge.run, _mechanism(charge)): charge.steps for charge in spent if charge.whole_run}
+        return each + [(mechanism, steps) for (_, mechanism), steps in once.items()]
 
     def seen(self, run: str) -> dict[int, int]:
         """Return by node how many participations of its ledger are known; what each is told when asked again."""
@@ -166,14 +186,14 @@ class ServerLedger:
             ) from error
         return account
 
-    def reconcile(self, state: RoundState, *, mechanism: Mechanism, steps: int) -> RoundState:
+    def reconcile(self, state: RoundState, *, price: Price) -> RoundState:
         """Compare a loaded state with the ledger, and return it with the larger of both charges.
 
         Parameters
         ----------
         state
             As loaded.
-        mechanism, steps
+        price
             What one round of its run costs.
         """
         account = self.load()
@@ -182,16 +202,16 @@ class ServerLedger:
         spent = max(account.rounds(state.run), state.round + state.extra)
         missing = spent - account.rounds(state.run)
         if missing:
-            made_up = self._charge(state, mechanism=mechanism, steps=steps, state_name="released", rounds=missing)
+            made_up = self._charge(state, price=price, state_name="released", rounds=missing)
             account = dataclasses.replace(account, charges=(*account.charges, made_up))
         self._save(account)
         highest = max((charge.attempt for charge in account.of_run(state.run)), default=0)
         return dataclasses.replace(state, extra=spent - state.round, attempt=max(state.attempt, highest))
 
-    def charge(self, state: RoundState, *, mechanism: Mechanism, steps: int) -> Account:
+    def charge(self, state: RoundState, *, price: Price) -> Account:
         """Charge the round that a saved state has reserved; on the disk when this returns."""
         account = self.load()
-        charge = self._charge(state, mechanism=mechanism, steps=steps, state_name="charged", rounds=1)
+        charge = self._charge(state, price=price, state_name="charged", rounds=1)
         account = dataclasses.replace(account, charges=(*account.charges, charge))
         self._save(account)
         return account
@@ -227,15 +247,16 @@ class ServerLedger:
         closed = "released" if state.round >= charge.round else "void"
         return dataclasses.replace(charge, state=closed, finished_at=self._now())
 
-    def _charge(self, state: RoundState, *, mechanism: Mechanism, steps: int, state_name: str, rounds: int) -> Charge:
+    def _charge(self, state: RoundState, *, price: Price, state_name: str, rounds: int) -> Charge:
         return Charge(
             run=state.run,
             round=max(1, state.reserved),
             attempt=max(1, state.attempt),
-            unit=mechanism.unit,
-            noise_multiplier=mechanism.noise_multiplier,
-            sample_rate=mechanism.sample_rate,
-            steps=steps,
+            unit=price.mechanism.unit,
+            noise_multiplier=price.mechanism.noise_multiplier,
+            sample_rate=price.mechanism.sample_rate,
+            steps=price.steps,
+            whole_run=price.whole_run,
             state=state_name,
             rounds=rounds,
             charged_at=self._now(),
@@ -248,6 +269,10 @@ class ServerLedger:
 
     def _now(self) -> str:
         return self._clock().astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _mechanism(charge: Charge) -> Mechanism:
+    return Mechanism(charge.noise_multiplier, charge.sample_rate, charge.unit)
 
 
 def _charges(items: object, path: Path) -> tuple[Charge, ...]:

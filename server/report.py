@@ -22,6 +22,8 @@ COLUMNS = (
     "released",
     "epsilon",
     "run_epsilon",
+    "clip",
+    "within",
     "update_norm",
     "bytes_down",
     "bytes_up",
@@ -48,6 +50,11 @@ class RoundReport:
     run_epsilon
         What this very run guarantees; differs from ``epsilon`` only in a simulation with rescaled
         noise. ``None``: unbounded.
+    clip
+        L2 bound that this round's updates were cut to, and that scaled its noise.
+    within
+        Noised share of updates within it, which moved the clip of the next round; noise can carry
+        it below 0 or above 1. ``None`` without adaptive clipping and in a skipped round.
     update_norm
         L2 norm of the noisy average.
     bytes_down, bytes_up
@@ -63,6 +70,8 @@ class RoundReport:
     released: bool = False
     epsilon: float | None = None
     run_epsilon: float | None = None
+    clip: float = 0.0
+    within: float | None = None
     update_norm: float = 0.0
     bytes_down: int = 0
     bytes_up: int = 0
@@ -81,6 +90,7 @@ class RoundReport:
             f"dropped {dropped}" if dropped else "",
             "" if self.released else "skipped: too few updates",
             f"epsilon {shown(self.epsilon)}",
+            "" if self.within is None else f"clip {self.clip:.3g}",
             f"{self.seconds:.1f} s",
         ]
         return ", ".join(part for part in parts if part)
@@ -113,6 +123,7 @@ def to_csv(reports: Sequence[RoundReport]) -> str:
     for report in reports:
         reasons = "; ".join(f"{reason}: {count}" for reason, count in sorted(report.reasons.items()))
         row = {**report.to_dict(), "dropped": report.dropped, "reasons": reasons, "released": int(report.released)}
+        row["within"] = "" if report.within is None else report.within
         writer.writerow(["unbounded" if row[name] is None else _short(row[name]) for name in COLUMNS])
     return stream.getvalue()
 

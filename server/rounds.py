@@ -12,15 +12,16 @@ Guarantees
 Assumes
     Nobody reads the memory of a running server; nobody restores state AND ledger of an earlier moment.
 Edge cases
-    An older state that was put back goes on under the charge of all rounds that were ever run.
-    Below quorum the round is skipped: the backbone stays, the charge stays. No reply at all is such
-    a round.
+    An older state that was put back goes on under the charge of all rounds that were ever run; where
+    noise is correlated over the rounds it does not go on at all.
+    Below quorum the round is skipped: backbone and clip stay, the charge stays. No reply at all is
+    such a round.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import random
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,21 +29,26 @@ from dataclasses import dataclass
 import torch
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
+from torch import Tensor
 
 from server.admission import Admission, Verdict
-from server.aggregation import Noise, StreamingSum, noisy_average, server_optimizer
+from server.aggregation import Noise, StreamingSum, server_optimizer
 from server.budget import Budget, solve_noise
+from server.cohort import choose, remember
 from server.config import FederationConfig
-from server.ledger import ServerLedger
+from server.ledger import Price, ServerLedger
+from server.release import Release, release
 from server.report import RoundReport, bounded
+from server.secure import Summed, check_secure, secure_sum, secure_terms
 from server.state import RoundState, StateStore, new_run_name
 from server.transport import Timing, receive, request_content, send, wait_for_nodes
 from shared_model.backbone import Backbone
 from shared_model.config import LossConfig, to_dict
-from shared_model.errors import CompatibilityError, FederationError, Interrupted, PrivacyError
+from shared_model.correlated import new_key
+from shared_model.errors import CompatibilityError, Interrupted, PrivacyError
 from shared_model.mechanism import Mechanism
 from shared_model.messages import ARRAY, RoundRequest
-from shared_model.noise import norm, secure_bernoulli, secure_normal
+from shared_model.noise import Entropy, secure_normal
 from shared_model.split import flatten
 from shared_model.weights import architecture_hash
 
@@ -76,6 +82,7 @@ def begin(config: FederationConfig, backbone: Backbone) -> RoundState:
     vector = flatten(backbone)
     budget = Budget(config, solve_noise(config))
     budget.warning(parameters=len(vector))
+    check_secure(config, size=len(vector), std=budget.std(config.clip))
     return RoundState(
         run=new_run_name(),
         round=0,
@@ -86,23 +93,14 @@ def begin(config: FederationConfig, backbone: Backbone) -> RoundState:
         noise_multiplier=budget.noise_multiplier,
         backbone=vector,
         moments=server_optimizer(config.optimizer, rate=config.server_lr).start(vector),
+        clip=config.clip,
     )
 
 
 def plan(state: RoundState, nodes: Sequence[int], *, config: FederationConfig) -> Plan:
-    """Choose the devices of the next round and write its request.
-
-    A real fleet is Poisson-sampled with secret coins. A simulation draws ``simulated_cohort`` of
-    its devices from the seed and the round, so that a resumed run asks the same ones.
-    """
+    """Choose the devices of the next round (:func:`server.cohort.choose`) and write its request."""
     number = state.round + 1
-    ordered = sorted(nodes)
-    if config.simulated:
-        draw = random.Random(f"{config.seed}/{number}")
-        chosen = sorted(draw.sample(ordered, min(config.simulated_cohort, len(ordered))))
-    else:
-        coins = secure_bernoulli(len(ordered), rate=config.cohort / config.population)
-        chosen = [node for node, asked in zip(ordered, coins, strict=True) if asked]
+    chosen = choose(nodes, round=number, asked=state.asked, config=config)
     request = RoundRequest(
         run=state.run,
         round=number,
@@ -111,9 +109,13 @@ def plan(state: RoundState, nodes: Sequence[int], *, config: FederationConfig) -
         loss=LossConfig(adversarial=config.adversarial),
         architecture=state.architecture,
         unit=config.unit,
-        clip=config.clip,
+        clip=state.clip,
         record_clip=config.record_clip,
         noise_multiplier=state.noise_multiplier,
+        adaptive_clip=config.adaptive_clip,
+        count_noise=Budget(config, state.noise_multiplier).count_noise,
+        mechanism=config.mechanism,
+        min_separation=config.min_separation,
         cohort=config.cohort,
         population=config.population,
         delta=config.effective_delta,
@@ -126,7 +128,7 @@ def plan(state: RoundState, nodes: Sequence[int], *, config: FederationConfig) -
         seed=config.seed,
         attempt=max(number, state.attempt),
     )
-    return Plan(request, tuple(chosen))
+    return Plan(request, chosen)
 
 
 def step(
@@ -136,6 +138,8 @@ def step(
     *,
     config: FederationConfig,
     noise: Noise = secure_normal,
+    entropy: Entropy = os.urandom,
+    summed: Summed | None = None,
 ) -> RoundState:
     """Fold the verdicts on a round's replies into the next state; its last report tells what happened.
 
@@ -150,7 +154,11 @@ def step(
     config
         The federation.
     noise
-        Where the noise comes from.
+        Where fresh noise comes from.
+    entropy
+        Where the keys of correlated noise come from.
+    summed
+        The result of secure aggregation, instead of verdicts: the devices have added the noise.
 
     Raises
     ------
@@ -161,33 +169,32 @@ def step(
     if state.reserved != number:
         raise PrivacyError(f"round {number} was not charged before it was run")
     budget = Budget(config, state.noise_multiplier)
-    total, reasons, nbytes = _collect(
-        verdicts, StreamingSum(len(state.backbone), step=budget.step), asked=len(current.nodes)
-    )
-    released = total.count >= config.needed
-    backbone, moments, length = state.backbone, state.moments, 0.0
-    if released:
-        average = noisy_average(total, planned=config.planned, std=budget.std, noise=noise)
-        length = norm(average)
-        optimizer = server_optimizer(config.optimizer, rate=config.server_lr)
-        backbone, moments = optimizer.apply(backbone, average, moments)
-        if not bool(torch.isfinite(backbone).all()):
-            raise FederationError(
-                f"round {number} made the backbone infinite", hint="lower server_lr; the round before is saved"
-            )
+    if summed is None:
+        exact = StreamingSum(len(state.backbone), step=budget.step(state.clip))
+        total, reasons, nbytes = _collect(verdicts, exact, asked=len(current.nodes))
+    else:
+        total, reasons, nbytes, noise = summed.total, summed.reasons, summed.bytes_up, _no_more_noise
+    keys = (*state.noise_keys, new_key(entropy=entropy)) if config.factorization else ()
+    enough = total.count >= config.needed
+    done = release(state, total, config=config, keys=keys, noise=noise) if enough else Release(state, 0.0)
     report = RoundReport(
         round=number,
         asked=len(current.nodes),
         accepted=total.count,
         reasons=dict(sorted(reasons.items())),
-        released=released,
+        released=enough,
         epsilon=bounded(budget.epsilon(state.charged)),
         run_epsilon=bounded(budget.run_epsilon(state.charged)),
-        update_norm=length,
+        clip=state.clip,
+        within=done.within,
+        update_norm=done.length,
         bytes_up=nbytes,
     )
     return dataclasses.replace(
-        state, round=number, backbone=backbone, moments=moments, reports=(*state.reports, report)
+        done.state,
+        round=number,
+        reports=(*state.reports, report),
+        noise_keys=keys if number < config.rounds else (),
     )
 
 
@@ -201,6 +208,7 @@ def run(
     on_round: Callable[[RoundState, RoundReport], None] = lambda state, report: None,
     timing: Timing | None = None,
     noise: Noise = secure_normal,
+    entropy: Entropy = os.urandom,
 ) -> RoundState:
     """Run all rounds, or those that are left of a run that was interrupted.
 
@@ -220,8 +228,8 @@ def run(
         Called after each round is saved.
     timing
         Clock and pauses.
-    noise
-        Where the noise comes from.
+    noise, entropy
+        Where fresh noise, and the keys of correlated noise, come from.
 
     Raises
     ------
@@ -245,12 +253,14 @@ def run(
         state.check_config(config)
         _check_architecture(state)
         ledger = ServerLedger(store.folder)
-        state = ledger.reconcile(state, mechanism=_mechanism(state, config), steps=_steps(config))
+        state = ledger.reconcile(state, price=_price(state, config))
         store.save(state)
         on_start(state)
         try:
             while state.round < config.rounds:
-                state = _one_round(grid, store, ledger, state, config=config, timing=patience, noise=noise)
+                state = _one_round(
+                    grid, store, ledger, state, config=config, timing=patience, noise=noise, entropy=entropy
+                )
                 on_round(state, state.reports[-1])
         except KeyboardInterrupt as error:
             raise Interrupted(
@@ -269,21 +279,29 @@ def _one_round(
     config: FederationConfig,
     timing: Timing,
     noise: Noise,
+    entropy: Entropy,
 ) -> RoundState:
     enough = max(config.min_nodes, config.simulated_population)
     nodes = wait_for_nodes(grid, enough, limit_s=config.wait_s, timing=timing)
     started = timing.clock()
     state = state.reserve()
     _check_charge(state, config)
-    store.save(state)
-    account = ledger.charge(state, mechanism=_mechanism(state, config), steps=_steps(config))
     current = plan(state, nodes, config=config)
+    number = current.request.round
+    state = dataclasses.replace(state, asked=remember(state.asked, current.nodes, round=number, config=config))
+    store.save(state)
+    account = ledger.charge(state, price=_price(state, config))
+    if config.secure_aggregation:
+        state = _secure_round(grid, state, current, config=config, timing=timing, started=started)
+        store.save(state)
+        ledger.finish(state, ())
+        return state
     content = request_content(current.request, state.backbone)
     asked = send(
         grid,
         content,
         current.nodes,
-        group=str(current.request.round),
+        group=str(number),
         ttl_s=config.deadline_s + 60.0,
         seen=account.seen(state.run),
     )
@@ -295,7 +313,7 @@ def _one_round(
     )
     replies: list[tuple[int, str, int]] = []
     verdicts = _judge(grid, admission, replies, limit_s=config.deadline_s, timing=timing)
-    state = step(state, current, verdicts, config=config, noise=noise)
+    state = step(state, current, verdicts, config=config, noise=noise, entropy=entropy)
     report = dataclasses.replace(
         state.reports[-1], bytes_down=_payload(content) * len(asked), seconds=timing.clock() - started
     )
@@ -307,7 +325,9 @@ def _one_round(
 
 def _check_charge(state: RoundState, config: FederationConfig) -> None:
     """Refuse a round beyond those that the noise was solved for."""
-    if state.charged > config.rounds and state.noise_multiplier > 0.0:
+    if state.noise_multiplier == 0.0:
+        return
+    if state.charged > config.rounds or (config.factorization and state.extra):
         raise PrivacyError(
             f"the privacy of all {config.rounds} rounds is spent: the ledger knows {state.extra} rounds that were run "
             f"before an older state was put back",
@@ -315,12 +335,47 @@ def _check_charge(state: RoundState, config: FederationConfig) -> None:
         )
 
 
-def _mechanism(state: RoundState, config: FederationConfig) -> Mechanism:
-    return Budget(config, state.noise_multiplier).mechanism
+def _price(state: RoundState, config: FederationConfig) -> Price:
+    """Say what the ledger is to write down for a round."""
+    mechanism = Budget(config, state.noise_multiplier).mechanism
+    steps = 1 if config.unit == "user" else config.local_steps
+    return Price(mechanism, steps, whole_run=config.factorization is not None)
 
 
-def _steps(config: FederationConfig) -> int:
-    return 1 if config.unit == "user" else config.local_steps
+def _secure_round(
+    grid: Grid,
+    state: RoundState,
+    current: Plan,
+    *,
+    config: FederationConfig,
+    timing: Timing,
+    started: float,
+) -> RoundState:
+    """Return a charged round finished by secure aggregation; interrupted, it is asked again under the same charge.
+
+    A device masks one update per round at most, so a repetition never gives a second sum of the same
+    devices: those that had answered decline, and with too few others the round is skipped. What the
+    devices' ledgers count is not told here: single replies say nothing.
+    """
+    std = Budget(config, state.noise_multiplier).std(state.clip)
+    summed = secure_sum(
+        grid,
+        current.request,
+        current.nodes,
+        state.backbone,
+        terms=secure_terms(config, asked=len(current.nodes), std=std),
+        neighbors=config.secure_neighbors,
+        limit_s=config.deadline_s,
+        timing=timing,
+    )
+    state = step(state, current, (), config=config, summed=summed)
+    report = dataclasses.replace(state.reports[-1], bytes_down=summed.bytes_down, seconds=timing.clock() - started)
+    return dataclasses.replace(state, reports=(*state.reports[:-1], report))
+
+
+def _no_more_noise(shape: tuple[int, ...], *, std: float) -> Tensor:
+    """Add nothing: the devices have added the noise."""
+    return torch.zeros(shape, dtype=torch.float64)
 
 
 def _judge(
@@ -345,7 +400,7 @@ def _collect(verdicts: Iterable[Verdict], total: StreamingSum, *, asked: int) ->
         if verdict.update is None:
             reasons[verdict.reason] += 1
         else:
-            total.add(verdict.update)
+            total.add(verdict.update, within=verdict.within)
     if len(judged) < asked:
         reasons["not reached"] += asked - len(judged)
     return total, reasons, nbytes

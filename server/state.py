@@ -1,9 +1,11 @@
 """The state of a federation between two rounds, and the one file that holds it.
 
 Flower forgets a ServerApp that dies, so everything that a run needs to go on is here: the backbone,
-the optimiser's moments, the privacy charged, the log of the rounds. Draws of a simulation and public
-draws are derived from the configured seed and the round, and noise comes from the operating
-system, so there is no generator to save.
+the optimiser's moments, the privacy charged, the clip, the log of the rounds. Draws of a simulation
+and public draws are derived from the configured seed and the round, and noise comes from the
+operating system, so there is no generator to save. Only where noise is correlated over the rounds
+must later rounds draw it again: 32 random bytes per round are kept for that, as secret as the
+updates themselves, and forgotten with the last round.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from shared_model.files import read_bytes, write_atomic
 
 __all__ = ["FORMAT", "RoundState", "StateStore"]
 
-FORMAT = "easel-round-state-1"
+FORMAT = "easel-round-state-2"
 FILE = "state.safetensors"
 
 
@@ -61,8 +63,16 @@ class RoundState:
         (P,) float32.
     moments
         The server optimiser's state, (P,) float32 each.
+    clip
+        L2 bound of the next round's updates.
     reports
         The log, one entry per completed round.
+    noise_keys
+        Correlated noise only: the key of each completed round's noise
+        (:mod:`shared_model.correlated`), oldest first; none once the last round is done.
+    asked
+        Correlated noise only: the round in which each device was last asked, as far as that keeps
+        it out of the next one.
     attempt
         Rounds begun, those included that a crash interrupted; devices refuse one they know.
     extra
@@ -79,7 +89,10 @@ class RoundState:
     noise_multiplier: float
     backbone: Tensor
     moments: Mapping[str, Tensor]
+    clip: float
     reports: tuple[RoundReport, ...] = ()
+    noise_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    asked: Mapping[int, int] = field(default_factory=dict)
     attempt: int = 0
     extra: int = 0
 
@@ -193,6 +206,9 @@ class StateStore:
                 "model": to_dict(state.model),
                 "architecture": state.architecture,
                 "noise_multiplier": state.noise_multiplier,
+                "clip": state.clip,
+                "noise_keys": [key.hex() for key in state.noise_keys],
+                "asked": {str(node): number for node, number in state.asked.items()},
                 "attempt": state.attempt,
                 "extra": state.extra,
                 "reports": [report.to_dict() for report in state.reports],
@@ -248,6 +264,9 @@ def _state(values: Mapping[str, Any], tensors: dict[str, Tensor]) -> RoundState:
         noise_multiplier=values["noise_multiplier"],
         backbone=tensors.pop("backbone"),
         moments={name.removeprefix("moment."): value for name, value in tensors.items()},
+        clip=values["clip"],
+        noise_keys=tuple(bytes.fromhex(key) for key in values["noise_keys"]),
+        asked={int(node): number for node, number in values["asked"].items()},
         reports=tuple(RoundReport.from_dict(entry) for entry in values["reports"]),
         attempt=values.get("attempt", values["reserved"]),
         extra=values.get("extra", 0),

@@ -12,10 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from server.budget import Budget
 from server.config import FederationConfig
 from server.ledger import ServerLedger
-from server.outputs import BACKBONE
+from server.outputs import BACKBONE, privacy_facts
 from server.places import resolve_backbone
 from server.report import shown
 from server.state import RoundState, StateStore
@@ -61,7 +60,7 @@ def facts(run_dir: Path) -> dict[str, Any]:
         "skipped_rounds": [report.round for report in state.reports if not report.released],
         "bytes_down": sum(report.bytes_down for report in state.reports),
         "bytes_up": sum(report.bytes_up for report in state.reports),
-        "privacy": _privacy(state, config),
+        "privacy": privacy_facts(state, config),
         "ledger": _ledger(run_dir, state, config),
         "backbone": str(backbone) if backbone.exists() else None,
         "rounds": [report.to_dict() for report in state.reports],
@@ -104,10 +103,6 @@ def examine(*, as_json: bool) -> tuple[str, bool]:
         listed = [{"check": name, "ok": good, "detail": detail} for name, good, detail in checks]
         return json.dumps({"ok": healthy, "checks": listed}, indent=2), healthy
     return "\n".join(f"{'ok ' if good else 'BAD'} {name}: {detail}" for name, good, detail in checks), healthy
-
-
-def _privacy(state: RoundState, config: FederationConfig) -> dict[str, Any]:
-    return Budget(config, state.noise_multiplier).statement(state.charged, parameters=len(state.backbone))
 
 
 def _ledger(run_dir: Path, state: RoundState, config: FederationConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ they are pulled in small groups and handed on one at a time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from shared_model.errors import FederationError
 from shared_model.messages import ARRAY, NOTICE, SETTINGS, RoundRequest
 
-__all__ = ["Timing", "receive", "request_content", "send", "wait_for_nodes"]
+__all__ = ["Timing", "receive", "request_content", "send", "send_each", "wait_for_nodes"]
 
 _GROUP = 32
 
@@ -90,15 +90,17 @@ def send(
     A device in ``seen`` is told, alone, how many of its participations the server has seen.
     """
     known = seen or {}
+    return send_each(grid, ((node, _noticed(content, known.get(node, 0))) for node in nodes), group=group, ttl_s=ttl_s)
+
+
+def send_each(grid: Grid, contents: Iterable[tuple[int, RecordDict]], *, group: str, ttl_s: float) -> dict[str, int]:
+    """Send each device its own content; return the device by message id, of those that were reached."""
     asked: dict[str, int] = {}
-    remaining = iter(nodes)
+    remaining = iter(contents)
     while some := tuple(islice(remaining, _GROUP)):
-        messages = [
-            Message(_noticed(content, known.get(node, 0)), node, MessageType.TRAIN, ttl=ttl_s, group_id=group)
-            for node in some
-        ]
+        messages = [Message(content, node, MessageType.TRAIN, ttl=ttl_s, group_id=group) for node, content in some]
         pushed = {name for name in grid.push_messages(messages) if name}
-        for message, node in zip(messages, some, strict=True):
+        for message, (node, _) in zip(messages, some, strict=True):
             if message.metadata.message_id in pushed:
                 asked[message.metadata.message_id] = node
     return asked

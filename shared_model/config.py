@@ -100,25 +100,31 @@ class HeadConfig:
     sharpness
         Weight of the photo's own detail when going up a pyramid level.
     roughness
-        Noise added before each look-up, in units of the style band's standard deviation: broken
-        color and visible strokes on flat areas.
+        Strokes of noise added before each look-up, in units of the style band's standard deviation:
+        broken color and visible strokes on flat areas.
+    stroke
+        Half the length of these strokes, in pixels of half the canvas's size.
+    abstraction
+        How much of the photo's own grain is flattened before it is painted, 0 to 1.
     completeness
         Exponent of the normaliser that makes rarely chosen patches cheaper (0 off, 1 full), after
         Granot et al. 2022 (GPNN), eq. 2.
-    max_gain
-        Largest factor by which a band may be amplified to the paintings' own contrast.
+    tone
+        How far broad areas may leave the photo's colors (in the owner's palette), 0 to 1.
     """
 
     canvas_px: int = 512
     levels: int = 3
     patch: int = 7
-    atoms: int = 1024
+    atoms: int = 512
     components: int = 24
     candidates: int = 8000
     sharpness: float = 1.5
     roughness: float = 0.4
+    stroke: int = 5
+    abstraction: float = 0.5
     completeness: float = 0.5
-    max_gain: float = 2.0
+    tone: float = 0.08
 
     def __post_init__(self) -> None:
         _require(32 <= self.canvas_px <= 4096, f"canvas_px must be between 32 and 4096, not {self.canvas_px}")
@@ -129,8 +135,15 @@ class HeadConfig:
             1 <= self.components <= 3 * self.patch**2,
             f"components must be between 1 and {3 * self.patch**2}, not {self.components}",
         )
+        _require(0 <= self.stroke <= 64, f"stroke must be between 0 and 64, not {self.stroke}")
         _require(self.candidates >= self.atoms, "candidates must be at least atoms")
-        for name, high in (("sharpness", 4.0), ("roughness", 4.0), ("completeness", 1.0), ("max_gain", 8.0)):
+        for name, high in (
+            ("sharpness", 4.0),
+            ("roughness", 4.0),
+            ("completeness", 1.0),
+            ("tone", 1.0),
+            ("abstraction", 1.0),
+        ):
             value = getattr(self, name)
             _require(0.0 <= value <= high, f"{name} must be between 0 and {high}, not {value}")
 
@@ -140,12 +153,12 @@ class LossConfig:
     """Weights of the training losses (:mod:`shared_model.losses`); 0 switches a term off."""
 
     adversarial: str = "hinge"
-    adversarial_weight: float = 0.3
-    structure: float = 0.7
-    keep: float = 1.5
+    adversarial_weight: float = 0.5
+    structure: float = 4.0
+    keep: float = 1.0
     tone: float = 2.0
-    bands: float = 1.5
-    patches: float = 1.5
+    bands: float = 1.0
+    patches: float = 0.7
     marks: float = 1.5
     gamut: float = 5.0
     restore: float = 0.4
@@ -181,7 +194,7 @@ class TrainConfig:
     first_visits, visits
         Paintings from which records are made before the first step, and after every epoch.
     photos_per_visit, restyles_per_visit
-        Records of both kinds made per visited painting.
+        Photos drafted (two records each) and restyle records made per visited painting.
     epoch_steps
         Steps between validations, sample grids and checkpoints.
     learning_rate, critic_rate

@@ -16,7 +16,7 @@ from torch import Tensor
 
 __all__ = ["Dictionary"]
 
-_CHUNK = 4096  # queries compared at once: keeps the score table in the processor's cache
+_CHUNK = 1024  # queries compared at once: keeps the score table in the processor's cache
 _RIM = 0.02  # smallest blending weight inside a patch
 
 
@@ -40,12 +40,16 @@ class Dictionary:
         ``(3 k k, d)`` principal components.
     price
         ``(M,)`` positive factors on the squared distance to each patch.
+    origin
+        ``(M, 3) int32``: picture, row and column (top left corner, at this level's scale) that each patch
+        was cut from; ``None`` if unknown.
     """
 
     patches: Tensor
     center: Tensor
     basis: Tensor
     price: Tensor
+    origin: Tensor | None = None
     values: Tensor = field(init=False, repr=False)
     keys: Tensor = field(init=False, repr=False)
 
@@ -61,9 +65,18 @@ class Dictionary:
 
     @staticmethod
     def fit(
-        candidates: Tensor, *, atoms: int, components: int, iterations: int = 6, generator: torch.Generator
+        candidates: Tensor,
+        *,
+        atoms: int,
+        components: int,
+        iterations: int = 6,
+        generator: torch.Generator,
+        origin: Tensor | None = None,
     ) -> Dictionary:
-        """Choose ``atoms`` medoids among ``candidates`` ``(B, 3, k, k)`` in [0, 1] by k-means in PCA space."""
+        """Choose ``atoms`` medoids among ``candidates`` ``(B, 3, k, k)`` in [0, 1] by k-means in PCA space.
+
+        ``origin`` ``(B, 3) int32`` says where each was cut from; the medoids remember it.
+        """
         patches = (candidates * 255).round().clamp(0, 255).to(torch.uint8)
         flat = patches.flatten(1).float() / 255
         center = flat.mean(dim=0)
@@ -73,12 +86,14 @@ class Dictionary:
         keys = centred @ basis
         if len(keys) > atoms:
             start = keys[torch.randperm(len(keys), generator=generator)[:atoms]]
-            patches = patches[_medoids(keys, start, iterations)]
-        return Dictionary(patches, center, basis, torch.ones(len(patches)))
+            chosen = _medoids(keys, start, iterations)
+            patches, origin = patches[chosen], None if origin is None else origin[chosen]
+        return Dictionary(patches, center, basis, torch.ones(len(patches)), origin)
 
     def to(self, device: torch.device) -> Dictionary:
         """Return a copy on ``device``."""
-        return Dictionary(*(t.to(device) for t in (self.patches, self.center, self.basis, self.price)))
+        patches, center, basis, price = (t.to(device) for t in (self.patches, self.center, self.basis, self.price))
+        return Dictionary(patches, center, basis, price, None if self.origin is None else self.origin.to(device))
 
     def priced(self, mean_distance: Tensor, *, exponent: float, floor: float = 0.005) -> Dictionary:
         """Return a copy whose patch j costs ``1 / (floor + mean_distance_j) ** exponent``."""
@@ -97,7 +112,7 @@ class Dictionary:
         found = []
         for part in queries.split(_CHUNK):
             extended = torch.cat([part, part.square().sum(1, True), torch.ones_like(part[:, :1])], 1)
-            found.append((extended @ table).argmin(1))
+            found.append((extended @ table).min(1).indices)
         return torch.cat(found)
 
     def distances(self, queries: Tensor) -> Tensor:
@@ -139,14 +154,14 @@ class Dictionary:
         base_columns = torch.arange(grid[1], device=picture.device).repeat(grid[0]) * stride
         chosen = self.nearest(self.project(padded, base_rows + offsets[0], base_columns + offsets[1]))
         shift = offsets[0] * stride + offsets[1]
-        tiles = self._shifted(stride)[shift * len(self.price) + chosen]  # (n, 4 reach reach)
-        summed = F.fold(tiles.T[None], (full[0], full[1]), reach, stride=stride)
+        tiles = self._shifted(stride).index_select(1, shift * len(self.price) + chosen)  # (4 reach reach, n)
+        summed = F.fold(tiles[None], (full[0], full[1]), reach, stride=stride)
         painted = summed[:, :3] / summed[:, 3:]
         top = k - 1
         return painted[:, :, top : top + height, top : top + width], chosen.view(grid[0], grid[1])
 
     def _shifted(self, stride: int) -> Tensor:
-        """All weighted patches at all offsets: ``(stride stride M, 4 reach reach)``; the 4th channel is weight."""
+        """All weighted patches at all offsets: ``(4 reach reach, stride stride M)``; the 4th channel is weight."""
         k, count = self.side, len(self.price)
         window = _window(k).to(self.values.device)
         weighted = torch.cat([self.values * window, window.expand(count, 1, k, k)], 1)
@@ -154,7 +169,7 @@ class Dictionary:
         variants = [
             F.pad(weighted, (x, room - x, y, room - y)).flatten(1) for y in range(stride) for x in range(stride)
         ]
-        return torch.cat(variants)
+        return torch.cat(variants).T.contiguous()
 
 
 def _pad_to(picture: Tensor, *, before: int, full: list[int]) -> Tensor:

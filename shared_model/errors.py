@@ -12,6 +12,7 @@ command line::
     ├── StorageError                5   disk full, no permission, damaged file
     ├── PrivacyError                6   anything that would break a privacy promise
     │   ├── BudgetError             6   the owner's budget would be passed
+    │   ├── TooSoonError            6   a device took part in a run too recently
     │   └── LedgerError             6   a ledger is damaged, foreign or older than the run
     ├── FederationError             7   a round, reply or server is not usable
     └── Interrupted               130   stopped by the user; says how to go on
@@ -32,6 +33,7 @@ __all__ = [
     "PictureError",
     "PrivacyError",
     "StorageError",
+    "TooSoonError",
 ]
 
 
@@ -94,6 +96,10 @@ class PrivacyError(EaselError):
 
 class BudgetError(PrivacyError):
     """The owner's privacy budget would be passed."""
+
+
+class TooSoonError(PrivacyError):
+    """A device took part in a run too recently: fewer rounds ago than the run's separation."""
 
 
 class LedgerError(PrivacyError):

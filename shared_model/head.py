@@ -1,8 +1,8 @@
 """The private head: one owner's taste, fitted in about a second and never uploaded.
 
-A head is a color map (twelve numbers), a multi-scale dictionary of patches cut from the owner's
-own pictures, the contrast of their Laplacian bands, and the modulation numbers that tell the
-shared backbone how this owner paints. Since it holds literal pieces of private pictures, it may
+A head is a color map, a multi-scale dictionary of patches cut from the owner's
+own pictures, how strong their marks are (:class:`shared_model.surface.Surface`), and the modulation
+numbers that tell the shared backbone how this owner paints. Since it holds literal pieces of private pictures, it may
 only be stored on the device (see :mod:`client.store`) and is no part of
 :func:`shared_model.split.shared_parameters`.
 """
@@ -17,23 +17,37 @@ from typing import TYPE_CHECKING
 import safetensors
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from shared_model.color import ColorStats, transfer
+from shared_model.brush import abstract, bristles, directions, hold_tone, show_through, trails
+from shared_model.color import TONES, ColorStats, transfer
 from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, InputError, StorageError
 from shared_model.images import resize_short
-from shared_model.pyramid import bands, box, collapse, halve, luminance, pyramid, resize_like
+from shared_model.provenance import check_origin, read_optional, thumbnail
+from shared_model.pyramid import halve, pyramid, resize_like
 from shared_model.samples import sample_photos
+from shared_model.surface import CONTRASTS, VALUES, Surface
 
 if TYPE_CHECKING:
     from shared_model.backbone import Backbone
 
 __all__ = ["FORMAT", "Draft", "Head"]
 
-FORMAT = "easel-head-1"
+FORMAT = "easel-head-2"
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
+_NUMBERS = (
+    "color.mean",
+    "color.covariance",
+    "color.axes",
+    "color.tones",
+    "surface.contrast",
+    "surface.values",
+    "modulation",
+)
+_BANDS = 5  # Laplacian bands whose distributions a head remembers
 
 
 @dataclass(frozen=True)
@@ -65,9 +79,11 @@ class Head:
     images: int
     created: str
     color: ColorStats
-    contrast: Tensor = field(repr=False)  # (levels,) standard deviation of each Laplacian band
+    surface: Surface = field(repr=False)
     levels: tuple[Dictionary, ...] = field(repr=False)  # finest first
     modulation: Tensor = field(repr=False)  # (M,)
+    untuned: Tensor | None = field(default=None, repr=False)  # (M,) the modulation before tuning, if known
+    thumbnails: tuple[Tensor, ...] = field(default=(), repr=False)  # (3, h, w) uint8 per picture; older heads: none
 
     @staticmethod
     def fit(
@@ -104,15 +120,8 @@ class Head:
         sized = [resize_short(style.float(), config.canvas_px) for style in styles]
         pyramids = [pyramid(style, config.levels) for style in sized]
         levels = tuple(
-            Dictionary.fit(
-                _cut([steps[level] for steps in pyramids], config.patch, config.candidates, generator),
-                atoms=config.atoms,
-                components=config.components,
-                generator=generator,
-            )
-            for level in range(config.levels)
+            _level([steps[level] for steps in pyramids], config, generator) for level in range(config.levels)
         )
-        contrast = torch.stack([torch.stack([band.std() for band in bands(s, config.levels)]) for s in sized])
         head = Head(
             name=name,
             config=config,
@@ -120,9 +129,10 @@ class Head:
             images=len(styles),
             created=created,
             color=ColorStats.of(sized),
-            contrast=contrast.mean(0),
+            surface=Surface.of(sized, count=_BANDS),
             levels=levels,
             modulation=torch.zeros(0),
+            thumbnails=tuple(thumbnail(picture) for picture in sized),
         )._priced()
         return head if backbone is None else head.attuned(backbone, sized, seed=seed)
 
@@ -137,7 +147,8 @@ class Head:
                 for style in styles
                 for crop in _crops(style, -(-_CODE_CROPS // len(styles)), _CODE_PX, generator)
             ]
-        return replace(self, backbone=backbone_id(backbone), modulation=torch.cat(codes).mean(0).clone())
+        numbers = torch.cat(codes).mean(0).clone()
+        return replace(self, backbone=backbone_id(backbone), modulation=numbers, untuned=None)
 
     def to(self, device: torch.device | str) -> Head:
         """Return a copy whose dictionary lies on ``device``."""
@@ -145,7 +156,7 @@ class Head:
         if place == self.levels[0].price.device:
             return self
         levels = tuple(level.to(place) for level in self.levels)
-        return replace(self, levels=levels, modulation=self.modulation.to(place))
+        return replace(self, levels=levels, surface=self.surface.to(place), modulation=self.modulation.to(place))
 
     @torch.no_grad()
     def draft(self, photo: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
@@ -161,46 +172,47 @@ class Head:
             How much of the photo's own fine structure shows through where there is structure:
             0 none, 0.5 the default, 1 most.
         """
-        colored = transfer(photo, self.color)
-        return self._draft(colored, colored, seed=seed, detail=detail)
+        return self.redraft(self.colored(photo), seed=seed, detail=detail)
+
+    def colored(self, photo: Tensor) -> Tensor:
+        """Return what a draft follows: the photo without its grain, in the owner's palette."""
+        return transfer(abstract(photo, self.config.abstraction), self.color)
 
     @torch.no_grad()
     def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
-        """Like :meth:`draft` for a picture that has the owner's palette already."""
-        return self._draft(colored, colored, seed=seed, detail=detail)
-
-    def _draft(self, colored: Tensor, guide: Tensor, *, seed: int, detail: float) -> Draft:
-        steps = pyramid(guide, self.config.levels)
+        """Like :meth:`draft` for a picture that has the owner's palette already (see :meth:`colored`)."""
+        steps = pyramid(colored, self.config.levels)
         painted, choices = steps[-1], []
         generator = torch.Generator().manual_seed(seed)
+        along = directions(colored)  # at half size: the finest strokes are two pixels wide
+        field = trail = torch.empty(0)
         for level in reversed(range(len(self.levels))):
             if level < len(self.levels) - 1:
                 own_detail = steps[level] - resize_like(steps[level + 1], steps[level])
                 painted = resize_like(painted, steps[level]) + self.config.sharpness * own_detail
-            painted = painted + self._roughness(level, painted, generator)
+            if level > 1:
+                field = F.normalize(resize_like(along, painted), dim=1)
+                trail = trails(field, self.config.stroke)
+            elif field is not along:  # the two finest levels share their trails
+                field, trail = along, trails(along, self.config.stroke)
+            painted = painted + self._roughness(level, painted, field, trail, generator)
             painted, chosen = self.levels[level].repaint(
                 painted, stride=3 if level == 0 else 2, seed=1 + seed * 16 + level
             )
             choices.append(chosen)
-        painted = self._with_contrast(painted)
+        painted = hold_tone(painted, colored, self.config.tone)
         if detail > 0:
-            painted = _inject(colored, painted, detail)
-        return Draft(colored, painted.clamp(0, 1), tuple(reversed(choices)))
+            painted = show_through(painted, colored, detail)
+        return Draft(colored, self.finish(painted), tuple(reversed(choices)))
 
-    def _roughness(self, level: int, like: Tensor, generator: torch.Generator) -> Tensor:
-        """Smooth noise ``(1, 1, H, W)`` that breaks flat areas up into different patches."""
-        noise = torch.randn(1, 1, *like.shape[-2:], generator=generator)
-        return (self.config.roughness * self.contrast[level] * 3 * box(noise, 1)).to(like.device)
+    def finish(self, painted: Tensor) -> Tensor:
+        """Give a painting ``(1, 3, H, W)`` at canvas scale the strength of the owner's marks; in [0, 1]."""
+        return self.surface.finish(painted).clamp(0, 1)
 
-    def _with_contrast(self, painted: Tensor) -> Tensor:
-        """Give each Laplacian band back the contrast that averaging overlapping patches took."""
-        details = bands(painted, len(self.levels))
-        coarse = pyramid(painted, len(self.levels) + 1)[-1]
-        gains = [
-            float((self.contrast[i] / (band.std() + 1e-4)).clamp(1.0, max(1.0, self.config.max_gain)))
-            for i, band in enumerate(details)
-        ]
-        return collapse([gain * band for gain, band in zip(gains, details, strict=True)], coarse)
+    def _roughness(self, level: int, like: Tensor, along: Tensor, trail: Tensor, generator: torch.Generator) -> Tensor:
+        """Noise ``(1, 1, H, W)`` drawn out along the shapes: it breaks flat areas up into strokes."""
+        noise = torch.randn(1, 1, *along.shape[-2:], generator=generator).to(like.device)
+        return self.config.roughness * self.surface.deviation(level) * resize_like(bristles(noise, trail), like)
 
     def _priced(self) -> Head:
         """Set the price of every patch from how far it lies from what photos ask for."""
@@ -228,12 +240,20 @@ class Head:
         tensors = {
             "color.mean": self.color.mean,
             "color.covariance": self.color.covariance,
-            "contrast": self.contrast,
+            "color.axes": self.color.axes,
+            "color.tones": self.color.tones,
+            "surface.contrast": self.surface.contrast,
+            "surface.values": self.surface.values,
             "modulation": self.modulation,
         }
         for i, level in enumerate(self.levels):
             for part in ("patches", "center", "basis", "price"):
                 tensors[f"levels.{i}.{part}"] = getattr(level, part)
+            if level.origin is not None:
+                tensors[f"levels.{i}.origin"] = level.origin
+        if self.untuned is not None:
+            tensors["untuned"] = self.untuned
+        tensors |= {f"thumbnails.{i}": picture for i, picture in enumerate(self.thumbnails)}
         facts = {
             "name": self.name,
             "backbone": self.backbone,
@@ -266,32 +286,48 @@ class Head:
         try:
             facts = json.loads(metadata["head"])
             config = parse(facts["config"], HeadConfig, source="head")
-            levels = tuple(
-                Dictionary(*(tensors[f"levels.{i}.{part}"] for part in ("patches", "center", "basis", "price")))
-                for i in range(config.levels)
-            )
-            _check(levels, config)
-            numbers = [tensors[key] for key in ("color.mean", "color.covariance", "contrast", "modulation")]
+            levels = tuple(_read_level(tensors, i) for i in range(config.levels))
+            images = int(facts["images"])
+            _check(levels, config, images)
+            untuned, thumbnails = read_optional(tensors, images=images)
+            numbers = [tensors[key] for key in _NUMBERS]
             if not all(bool(torch.isfinite(t).all()) for t in numbers):
                 raise ValueError("not finite")
             return Head(
                 name=str(facts["name"]),
                 config=config,
                 backbone=str(facts["backbone"]),
-                images=int(facts["images"]),
+                images=images,
                 created=str(facts["created"]),
-                color=ColorStats(tensors["color.mean"].view(3), tensors["color.covariance"].view(3, 3)),
-                contrast=tensors["contrast"].view(config.levels),
+                color=ColorStats(
+                    tensors["color.mean"].view(3),
+                    tensors["color.covariance"].view(3, 3),
+                    tensors["color.axes"].view(3, 3),
+                    tensors["color.tones"].view(3, TONES),
+                ),
+                surface=Surface(
+                    tensors["surface.contrast"].view(_BANDS, CONTRASTS),
+                    tensors["surface.values"].view(_BANDS, 3, VALUES),
+                ),
                 levels=levels,
                 modulation=tensors["modulation"].flatten(),
+                untuned=untuned,
+                thumbnails=thumbnails,
             )
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error
 
 
-def _check(levels: tuple[Dictionary, ...], config: HeadConfig) -> None:
+def _read_level(tensors: dict[str, Tensor], index: int) -> Dictionary:
+    patches, center, basis, price = (tensors[f"levels.{index}.{p}"] for p in ("patches", "center", "basis", "price"))
+    return Dictionary(patches, center, basis, price, tensors.get(f"levels.{index}.origin"))
+
+
+def _check(levels: tuple[Dictionary, ...], config: HeadConfig, images: int) -> None:
     for level in levels:
         count = len(level.price)
+        if level.origin is not None:
+            check_origin(level.origin, count=count, images=images)
         if (
             level.patches.shape != (count, 3, config.patch, config.patch)
             or level.patches.dtype != torch.uint8
@@ -301,17 +337,32 @@ def _check(levels: tuple[Dictionary, ...], config: HeadConfig) -> None:
             raise ValueError("wrong dictionary")
 
 
-def _cut(pictures: Sequence[Tensor], side: int, count: int, generator: torch.Generator) -> Tensor:
-    """Cut ``count`` random patches, shared evenly over the pictures: ``(count, 3, side, side)``."""
+def _level(pictures: Sequence[Tensor], config: HeadConfig, generator: torch.Generator) -> Dictionary:
+    """Build the dictionary of one pyramid level from the pictures at its scale."""
+    candidates, origin = _cut(pictures, config.patch, config.candidates, generator)
+    return Dictionary.fit(
+        candidates, atoms=config.atoms, components=config.components, generator=generator, origin=origin
+    )
+
+
+def _cut(pictures: Sequence[Tensor], side: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Cut ``count`` random patches, shared evenly over the pictures.
+
+    Returns
+    -------
+    tuple
+        The patches ``(count, 3, side, side)`` and where each is from: ``(count, 3) int32``.
+    """
     share = -(-count // len(pictures))
-    cut = []
-    for picture in pictures:
+    cut, origin = [], []
+    for index, picture in enumerate(pictures):
         if min(picture.shape[-2:]) < side:
             picture = resize_short(picture, side)
         rows = torch.randint(0, picture.shape[2] - side + 1, (share,), generator=generator)
         columns = torch.randint(0, picture.shape[3] - side + 1, (share,), generator=generator)
         cut.append(picture[0].unfold(1, side, 1).unfold(2, side, 1)[:, rows, columns].transpose(0, 1))
-    return torch.cat(cut)[:count]
+        origin.append(torch.stack([torch.full_like(rows, index), rows, columns], 1))
+    return torch.cat(cut)[:count], torch.cat(origin)[:count].to(torch.int32)
 
 
 def _crops(picture: Tensor, count: int, side: int, generator: torch.Generator) -> list[Tensor]:
@@ -329,16 +380,3 @@ def _grid_keys(level: Dictionary, picture: Tensor) -> Tensor:
     rows = torch.arange(0, padded.shape[2] - side + 1, 2)
     columns = torch.arange(0, padded.shape[3] - side + 1, 2)
     return level.project(padded, rows.repeat_interleave(len(columns)), columns.repeat(len(rows)))
-
-
-def _inject(colored: Tensor, painted: Tensor, detail: float) -> Tensor:
-    """Let the photo's own bands through where it has structure (faces, edges), not on flat areas."""
-    count = 3
-    photo_bands, own_bands = bands(colored, count), bands(painted, count)
-    mixed = []
-    for photo_band, own_band in zip(photo_bands, own_bands, strict=True):
-        energy = box(luminance(photo_band).square(), 3).clamp_min(0).sqrt()
-        salience = energy / (energy + 2.0 * energy.mean() + 1e-4)
-        weight = (2 * detail * salience**1.5).clamp(max=1.0)
-        mixed.append((1 - weight) * own_band + weight * 1.3 * photo_band)
-    return collapse(mixed, pyramid(painted, count + 1)[-1])

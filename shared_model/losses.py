@@ -17,7 +17,7 @@ from shared_model.pyramid import bands, box, halve, luminance, pyramid
 
 __all__ = ["gamut", "keep", "marks", "restore", "sliced_bands", "sliced_patches", "structure", "tone"]
 
-TOLERANCE = (0.5, 0.36, 0.24, 0.24)  # structure may deviate by this much per band, finest first
+TOLERANCE = (0.4, 0.22, 0.14, 0.14)  # structure may deviate by this much per band, finest first
 _KEEP_WEIGHTS = (0.3, 1.0, 1.0, 1.0)
 
 

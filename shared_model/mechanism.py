@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from shared_model.errors import PrivacyError
 
-__all__ = ["UNITS", "Mechanism", "coarsen", "default_delta", "merge"]
+__all__ = ["LARGEST_DELTA", "UNITS", "Mechanism", "coarsen", "default_delta", "merge"]
 
 UNITS = ("user", "example")
+#: A larger delta is no promise: one over the number of units allows to publish one of them outright.
+LARGEST_DELTA = 1e-5
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def default_delta(population: int) -> float:
     """
     if population < 1:
         raise PrivacyError(f"a population has at least 1 unit, not {population}")
-    return float(min(1e-5, population**-1.1))
+    return float(min(LARGEST_DELTA, population**-1.1))
 
 
 def _weaken(mechanism: Mechanism, ratio: float) -> Mechanism:

@@ -12,11 +12,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shared_model.adaptive_clip import update_noise
 from shared_model.config import LossConfig, ModelConfig, parse, to_dict
-from shared_model.errors import CompatibilityError, ConfigError
-from shared_model.mechanism import UNITS
+from shared_model.errors import CompatibilityError, ConfigError, PrivacyError
+from shared_model.factorization import MECHANISMS
+from shared_model.mechanism import UNITS, Mechanism
 
-__all__ = ["ARRAY", "DECLINED", "NOTICE", "PROTOCOL", "REPLY", "SETTINGS", "UPLOADS", "RoundRequest"]
+__all__ = ["ARRAY", "DECLINED", "NOTICE", "PROTOCOL", "REPLY", "SETTINGS", "UPLOADS", "WITHIN", "RoundRequest"]
 
 #: Version of the conversation; both sides must speak the same one.
 PROTOCOL = 1
@@ -29,8 +31,17 @@ NOTICE = "notice"
 #: Name of the few plain values in a reply: protocol, run, round, scale, and of the device's ledger its
 #: name in this run (``ledger``) and which participation this is (``entry``).
 REPLY = "reply"
+#: Name of one more, with adaptive clipping only: one bit, whether the update was within the clip.
+WITHIN = "within"
 #: Error codes with which a device declines, and what they mean; nothing more of an error leaves it.
-DECLINED = {101: "refused by policy", 102: "budget used up", 103: "failed on the device", 104: "refused by its ledger"}
+DECLINED = {
+    101: "refused by policy",
+    102: "budget used up",
+    103: "failed on the device",
+    104: "took part too recently",
+    110: "answered before",
+    111: "refused by its ledger",
+}
 #: Number formats of an update on the wire.
 UPLOADS = ("float16", "int8")
 
@@ -57,7 +68,9 @@ class RoundRequest:
     record_clip
         L2 bound of one record's gradient (unit ``"example"`` only).
     noise_multiplier
-        Noise standard deviation over the clip: on the sum (user) or per local step (example).
+        Noise standard deviation over the clip: on the sum (user) or per local step (example). With
+        adaptive clipping it is that of update and bit together; ``"factorized"``, that of the whole
+        run, in units of the clip times the sensitivity.
     cohort, population
         Planned devices in a round, of how many; the *nominal* fleet's where ``simulated``.
     delta
@@ -73,6 +86,13 @@ class RoundRequest:
         Number format of the reply, one of :data:`UPLOADS`.
     seed
         Public; for draws that do not depend on data.
+    adaptive_clip, count_noise
+        Whether the device is to say in one bit if its update was within the clip, and the standard
+        deviation of the noise on the sum of these bits (:mod:`shared_model.adaptive_clip`).
+    mechanism, min_separation
+        ``"sampled"``, or ``"factorized"``: noise that is correlated over the rounds and needs no
+        sampling, but devices that take part at most once in ``min_separation`` rounds
+        (:mod:`shared_model.factorization`).
     attempt
         How many rounds this run has begun, this one included: unlike ``round`` it never repeats, also
         when the server begins a round again after a crash. 0: the round's number.
@@ -99,6 +119,10 @@ class RoundRequest:
     upload: str
     seed: int
     protocol: int = PROTOCOL
+    adaptive_clip: bool = False
+    count_noise: float = 0.0
+    mechanism: str = "sampled"
+    min_separation: int = 1
     attempt: int = 0
 
     def __post_init__(self) -> None:
@@ -106,7 +130,9 @@ class RoundRequest:
             raise ConfigError(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
         if self.upload not in UPLOADS:
             raise ConfigError(f"upload must be one of {', '.join(UPLOADS)}, not {self.upload!r}")
-        for name in ("round", "rounds", "cohort", "population", "local_steps", "batch"):
+        if self.mechanism not in MECHANISMS:
+            raise ConfigError(f"mechanism must be one of {', '.join(MECHANISMS)}, not {self.mechanism!r}")
+        for name in ("round", "rounds", "cohort", "population", "local_steps", "batch", "min_separation"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("clip", "record_clip", "delta", "learning_rate"):
@@ -123,11 +149,39 @@ class RoundRequest:
             raise ConfigError(f"round {self.round} of only {self.rounds}")
         if self.attempt != 0 and self.attempt < self.round:
             raise ConfigError(f"round {self.round} cannot be attempt {self.attempt}")
+        self._check_protection()
+
+    def _check_protection(self) -> None:
+        """Refuse settings that contradict each other: fail closed."""
+        if not (math.isfinite(self.count_noise) and self.count_noise >= 0):
+            raise ConfigError(f"count_noise must be 0 or more and finite, not {self.count_noise}")
+        if (self.adaptive_clip or self.factorized) and self.unit != "user":
+            raise ConfigError("adaptive clipping and factorized noise protect users, not examples")
+        if self.adaptive_clip and self.factorized:
+            raise ConfigError("factorized noise needs the same clip in every round")
+        if self.adaptive_clip:
+            try:
+                update_noise(self.noise_multiplier, self.count_noise)
+            except PrivacyError as error:
+                raise ConfigError(error.message) from error
+        if not self.adaptive_clip and self.count_noise:
+            raise ConfigError("count_noise is for adaptive clipping only")
+
+    @property
+    def factorized(self) -> bool:
+        """Whether the noise is correlated over the rounds."""
+        return self.mechanism == "factorized"
 
     @property
     def sample_rate(self) -> float:
         """Probability that a device of the (nominal) fleet is asked in a round."""
         return self.cohort / self.population
+
+    @property
+    def price(self) -> Mechanism:
+        """What a device pays for: one local step (example), one round (user) or the run (factorized)."""
+        rate = self.record_rate if self.unit == "example" else 1.0 if self.factorized else self.sample_rate
+        return Mechanism(self.noise_multiplier, rate, self.unit)
 
     def to_values(self) -> dict[str, Plain]:
         """Return the settings as a flat mapping of plain values; nested ones as JSON."""

@@ -17,12 +17,13 @@ from torch import Tensor
 from shared_model.config import HeadConfig, TrainConfig
 from shared_model.head import Head
 from shared_model.images import resize_short
-from shared_model.records import Batch, at_least, photo_record, restyle_record
+from shared_model.records import Batch, at_least, photo_records, restyle_record
 
 __all__ = ["Pool", "augment", "halves", "visit"]
 
 _CANVASES = (1.0, 1.0, 0.78)  # paintings are also shown smaller: finer strokes
 _DETAILS = (0.3, 0.5, 0.5, 0.65)
+_CROPS = 2  # records cut from one drafted photo
 
 
 def visit(painting: Tensor, photos: Sequence[Tensor], config: TrainConfig, random_state: random.Random) -> list[Batch]:
@@ -38,8 +39,8 @@ def visit(painting: Tensor, photos: Sequence[Tensor], config: TrainConfig, rando
     Returns
     -------
     list of Batch
-        ``photos_per_visit`` photo records and, where both halves of the painting are large enough,
-        ``restyles_per_visit`` restyle records, one record each, ``record_px`` wide.
+        Two photo records for each of ``photos_per_visit`` photos and, where both halves of the painting
+        are large enough, ``restyles_per_visit`` restyle records, one record each, ``record_px`` wide.
     """
     head_config = _varied(config.head, random_state)
     short = round(config.head.canvas_px * random_state.choice(_CANVASES))
@@ -50,8 +51,14 @@ def visit(painting: Tensor, photos: Sequence[Tensor], config: TrainConfig, rando
     for photo in random_state.choices(photos, k=config.photos_per_visit):
         sized = resize_short(photo, config.head.canvas_px)
         detail = random_state.choice(_DETAILS)
-        made.append(
-            photo_record(sized, style, head, size_px=config.record_px, random_state=random_state, detail=detail)
+        made += photo_records(
+            sized,
+            style,
+            head,
+            count=_CROPS,
+            size_px=config.record_px,
+            random_state=random_state,
+            detail=detail,
         )
     parts = halves(style)
     if config.restyles_per_visit and min(parts[0].shape[-2:]) >= config.record_px:
@@ -66,12 +73,12 @@ def visit(painting: Tensor, photos: Sequence[Tensor], config: TrainConfig, rando
 
 
 def _varied(config: HeadConfig, random_state: random.Random) -> HeadConfig:
-    """Return the settings of some device's head: fewer patches, a firmer hand, more or less broken color."""
-    atoms = min(config.atoms, random_state.choice((512, 1024, 1024)))
+    """Return the settings of some device's head: a firmer hand, longer strokes, more or less broken color."""
     return replace(
         config,
-        atoms=atoms,
         sharpness=random_state.choice((1.5, 2.0)),
+        stroke=random_state.choice((3, 5, 5, 8)),
+        abstraction=random_state.choice((0.3, 0.5, 0.5, 0.8)),
         roughness=config.roughness * random_state.uniform(0.6, 1.2),
     )
 

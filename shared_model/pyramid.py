@@ -12,7 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["bands", "box", "collapse", "halve", "luminance", "pad_reflect", "pyramid", "resize_like"]
+__all__ = [
+    "bands",
+    "box",
+    "collapse",
+    "decompose",
+    "halve",
+    "luminance",
+    "pad_reflect",
+    "pyramid",
+    "resize_like",
+    "window_mean",
+]
 
 
 def pad_reflect(x: Tensor, amount: int) -> Tensor:
@@ -28,10 +39,10 @@ def luminance(x: Tensor) -> Tensor:
 
 def halve(x: Tensor) -> Tensor:
     """Blur with the 5-tap binomial filter (Burt & Adelson 1983) and drop every other sample."""
-    channels = x.shape[1]
-    taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=x.dtype, device=x.device) / 16
-    kernel = torch.outer(taps, taps).expand(channels, 1, 5, 5)
-    return F.conv2d(pad_reflect(x, 2), kernel, stride=2, groups=channels)
+    p = pad_reflect(x, 2)  # sums of strided slices: several times as fast as a depthwise convolution on a CPU
+    p = p[..., 0:-4:2] + p[..., 4::2] + 4 * (p[..., 1:-3:2] + p[..., 3:-1:2]) + 6 * p[..., 2:-2:2]
+    p = p[..., 0:-4:2, :] + p[..., 4::2, :] + 4 * (p[..., 1:-3:2, :] + p[..., 3:-1:2, :]) + 6 * p[..., 2:-2:2, :]
+    return p / 256
 
 
 def pyramid(x: Tensor, levels: int) -> list[Tensor]:
@@ -49,8 +60,13 @@ def resize_like(x: Tensor, other: Tensor) -> Tensor:
 
 def bands(x: Tensor, levels: int) -> list[Tensor]:
     """Return the ``levels`` finest Laplacian bands of ``x``, finest first."""
+    return decompose(x, levels)[0]
+
+
+def decompose(x: Tensor, levels: int) -> tuple[list[Tensor], Tensor]:
+    """Return the ``levels`` finest Laplacian bands of ``x``, finest first, and what is left below them."""
     steps = pyramid(x, levels + 1)
-    return [fine - resize_like(coarse, fine) for fine, coarse in itertools.pairwise(steps)]
+    return [fine - resize_like(coarse, fine) for fine, coarse in itertools.pairwise(steps)], steps[-1]
 
 
 def collapse(details: list[Tensor], coarse: Tensor) -> Tensor:
@@ -63,4 +79,19 @@ def collapse(details: list[Tensor], coarse: Tensor) -> Tensor:
 
 def box(x: Tensor, radius: int) -> Tensor:
     """Return the mean over a ``(2 radius + 1)`` square around every pixel, reflected at the border."""
-    return F.avg_pool2d(pad_reflect(x, radius), 2 * radius + 1, 1)
+    side, padded = 2 * radius + 1, pad_reflect(x, radius)
+    if torch.is_grad_enabled() and x.requires_grad:  # sums of slices would fill memory in the backward pass
+        return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)
+    return window_mean(padded, side)
+
+
+def window_mean(x: Tensor, side: int) -> Tensor:
+    """Return the mean of every ``side`` square inside ``(N, C, H, W)``, without padding; not for training."""
+    height, width = x.shape[-2] - side + 1, x.shape[-1] - side + 1
+    rows = x[..., :height, :].clone()
+    for shift in range(1, side):
+        rows += x[..., shift : shift + height, :]
+    total = rows[..., :width].clone()
+    for shift in range(1, side):
+        total += rows[..., shift : shift + width]
+    return total / side**2

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from shared_model.brush import abstract
 from shared_model.color import ColorStats, transfer
 from shared_model.config import HeadConfig
 from shared_model.destylise import destylise
@@ -26,7 +27,7 @@ from shared_model.errors import InputError
 from shared_model.head import Head
 from shared_model.images import resize_short
 
-__all__ = ["MIN_PX", "Batch", "at_least", "make_records", "photo_record", "restyle_record"]
+__all__ = ["MIN_PX", "Batch", "at_least", "make_records", "photo_record", "photo_records", "restyle_record"]
 
 MIN_PX = 48  # smallest side of a record: below it the coarse bands have too few samples for the losses
 
@@ -38,7 +39,8 @@ class Batch:
     Parameters
     ----------
     photo
-        ``(N, 3, S, S) float in [0, 1]``; the pseudo-photo in a restyle record.
+        ``(N, 3, S, S) float in [0, 1]`` without its grain (:func:`shared_model.brush.abstract`); the
+        pseudo-photo in a restyle record.
     colored, draft
         The head's two inputs to the generator, same shape and range.
     reference
@@ -102,20 +104,40 @@ def photo_record(
     detail
         See :meth:`Head.draft`.
     """
+    return photo_records(photo, style, head, count=1, size_px=size_px, random_state=random_state, detail=detail)[0]
+
+
+def photo_records(
+    photo: Tensor,
+    style: Tensor,
+    head: Head,
+    *,
+    count: int,
+    size_px: int,
+    random_state: random.Random,
+    detail: float = 0.5,
+) -> list[Batch]:
+    """Make ``count`` photo records from one draft of a photo; see :func:`photo_record`.
+
+    The whole photo is drafted, as it is when somebody paints: a head's last touch depends on all of it.
+    """
     photo, style = at_least(photo, size_px), at_least(style, size_px)
-    colored = transfer(photo, head.color)
-    # A margin around the crop gives the strokes their surroundings without the cost of the whole photo.
-    room = min(size_px * 3 // 2, *photo.shape[-2:])
-    outer, inner = _corner(photo, room, random_state), _corner_in(room, size_px, random_state)
-    draft = head.redraft(_cut(colored, outer, room), seed=random_state.randrange(1 << 16), detail=detail)
-    return Batch(
-        _cut(_cut(photo, outer, room), inner, size_px),
-        _cut(draft.colored, inner, size_px),
-        _cut(draft.painted, inner, size_px),
-        _random_cut(style, size_px, random_state),
-        _random_cut(style, size_px, random_state),
-        torch.zeros(1),
-    )
+    draft = head.draft(photo, seed=random_state.randrange(1 << 16), detail=detail)
+    guide = abstract(photo, head.config.abstraction)
+    records = []
+    for _ in range(count):
+        at = _corner(photo, size_px, random_state)
+        records.append(
+            Batch(
+                _cut(guide, at, size_px),
+                _cut(draft.colored, at, size_px),
+                _cut(draft.painted, at, size_px),
+                _random_cut(style, size_px, random_state),
+                _random_cut(style, size_px, random_state),
+                torch.zeros(1),
+            )
+        )
+    return records
 
 
 def restyle_record(
@@ -192,10 +214,6 @@ def at_least(picture: Tensor, short_px: int) -> Tensor:
 def _corner(picture: Tensor, size_px: int, random_state: random.Random) -> tuple[int, int]:
     height, width = picture.shape[-2:]
     return random_state.randint(0, height - size_px), random_state.randint(0, width - size_px)
-
-
-def _corner_in(room: int, size_px: int, random_state: random.Random) -> tuple[int, int]:
-    return random_state.randint(0, room - size_px), random_state.randint(0, room - size_px)
 
 
 def _cut(picture: Tensor, at: tuple[int, int], size_px: int) -> Tensor:

@@ -14,16 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shared_model.backbone import Backbone
-from shared_model.color import transfer
+from shared_model.color import mapping
 from shared_model.errors import CompatibilityError, InputError
 from shared_model.generator import MULTIPLE
 from shared_model.head import Head
 from shared_model.pyramid import luminance
 from shared_model.weights import backbone_id
 
-__all__ = ["MAX_SIDE", "Options", "check_match", "stylize"]
+__all__ = ["MAX_SIDE", "Options", "canvas_size", "check_match", "stylize"]
 
 MAX_SIDE = 16384  # pixels of the longer side of an output
+_ROWS = 128  # of a large photo, finished at once
 _LONGEST = 4  # a canvas is at most this many times as long as it is short
 
 
@@ -105,15 +106,21 @@ def stylize(photo: Tensor, *, head: Head, backbone: Backbone, options: Options |
     options = options or Options()
     check_match(head, backbone)
     size = _output_size(photo, options.size_px)
-    canvas = _resize(photo, _canvas_size(photo, head.config.canvas_px))
+    canvas = _resize(photo, canvas_size(photo, head.config.canvas_px))
     painted = _paint(canvas, head, backbone, options)
-    result = _enlarge(painted, canvas, photo, size, head)
     target = _resize(photo, size)
+    if size[0] * size[1] <= painted.shape[2] * painted.shape[3]:
+        return _mixed(_resize(painted, size), target, options)
+    return _enlarge(painted, canvas, target, head, options)
+
+
+def _mixed(painted: Tensor, photo: Tensor, options: Options) -> Tensor:
+    """Keep as much of the photo as the options ask for; in [0, 1]."""
     if options.keep_color:
-        result = target + (luminance(result) - luminance(target))
+        painted = photo + (luminance(painted) - luminance(photo))
     if options.strength < 1:
-        result = torch.lerp(target, result, options.strength)
-    return result.clamp(0, 1)
+        painted = torch.lerp(photo, painted, options.strength)
+    return painted.clamp(0, 1)
 
 
 def _paint(canvas: Tensor, head: Head, backbone: Backbone, options: Options) -> Tensor:
@@ -124,16 +131,28 @@ def _paint(canvas: Tensor, head: Head, backbone: Backbone, options: Options) -> 
     generator = torch.Generator().manual_seed(options.seed)
     noise = torch.randn(1, 1, *padded.shape[-2:], generator=generator).to(canvas.device)
     painted = backbone.paint(draft.colored, draft.painted, head.modulation[None], noise)
-    return painted[:, :, :height, :width].clamp(0, 1)
+    return head.finish(painted[:, :, :height, :width])
 
 
-def _enlarge(painted: Tensor, canvas: Tensor, photo: Tensor, size: tuple[int, int], head: Head) -> Tensor:
-    """Bring a painting to its output size; above canvas scale the photo's own detail is added."""
-    if size[0] * size[1] <= painted.shape[2] * painted.shape[3]:
-        return _resize(painted, size)
-    colored = transfer(_resize(photo, size), head.color)
-    detail = colored - _resize(transfer(canvas, head.color), size)
-    return _resize(painted, size) + detail
+def _enlarge(painted: Tensor, canvas: Tensor, photo: Tensor, head: Head, options: Options) -> Tensor:
+    """Bring a painting to the size of ``photo``; what the photo has above canvas scale is added.
+
+    Row by row, so that a large photo needs little more memory than itself and the result.
+    """
+    recolor = mapping(canvas, head.color)
+    change = painted - recolor(canvas)  # what painting did to the recolored canvas, smooth enough to be enlarged
+    height, width = photo.shape[-2:]
+    across = _bicubic(change, (change.shape[2], width))
+    down = _bicubic(torch.eye(change.shape[2], device=photo.device)[None, None], (height, change.shape[2]))[0, 0]
+    result = torch.empty_like(photo)
+    for start in range(0, height, _ROWS):
+        rows = slice(start, min(start + _ROWS, height))
+        used = down[rows].abs().sum(0).nonzero()
+        first, last = int(used.min()), int(used.max()) + 1
+        enlarged = torch.einsum("rh,nchw->ncrw", down[rows, first:last], across[:, :, first:last])
+        part = photo[:, :, rows]
+        result[:, :, rows] = _mixed(recolor(part) + enlarged, part, options)
+    return result
 
 
 def _output_size(photo: Tensor, size_px: int | None) -> tuple[int, int]:
@@ -146,7 +165,7 @@ def _output_size(photo: Tensor, size_px: int | None) -> tuple[int, int]:
     return height, width
 
 
-def _canvas_size(photo: Tensor, canvas_px: int) -> tuple[int, int]:
+def canvas_size(photo: Tensor, canvas_px: int) -> tuple[int, int]:
     """Short side ``canvas_px``, unless the photo is so long that the canvas would be unreasonable."""
     height, width = photo.shape[-2:]
     scale = min(canvas_px / min(height, width), _LONGEST * canvas_px / max(height, width))
@@ -156,4 +175,8 @@ def _canvas_size(photo: Tensor, canvas_px: int) -> tuple[int, int]:
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(x.shape[-2:]) == size:
         return x
-    return F.interpolate(x, size=size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+    return _bicubic(x, size).clamp(0, 1)
+
+
+def _bicubic(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bicubic", align_corners=False, antialias=True)

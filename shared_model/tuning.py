@@ -112,7 +112,7 @@ def tune(
         best, best_loss = smoothed.clone(), value
     if progress is not None:
         progress(1.0, best_loss)
-    return replace(head, modulation=best)
+    return replace(head, modulation=best, untuned=head.modulation if head.untuned is None else head.untuned)
 
 
 class _frozen:

@@ -1,15 +1,19 @@
 """Speed, measured side by side in one run: easel against the network of Johnson et al. 2016.
 
 CPU seconds of one thread, the median of a few runs; absolute figures say little on a shared machine,
-ratios between rows of one run do.
+ratios between rows of one run do. Memory is what the resident set of a fresh process grows by.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +23,11 @@ from client.private_training import train_example_level, train_user_level
 from shared_model.backbone import Backbone
 from shared_model.head import Head
 from shared_model.images import resize_short, to_tensor
-from shared_model.records import make_records
+from shared_model.records import Batch, make_records
 from shared_model.stylize import Options, stylize
 from simulations.pictures import default_photos
 
-__all__ = ["Row", "TransformNet", "bench_stylize", "bench_training"]
+__all__ = ["Row", "TransformNet", "bench_memory", "bench_stylize", "bench_training"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Row:
     what
         What was timed.
     ours, theirs
-        CPU seconds.
+        CPU seconds; MiB where ``what`` says so.
     """
 
     what: str
@@ -114,3 +118,32 @@ def bench_training(*, batch: int = 4, steps: int = 2, runs: int = 3) -> Row:
     private = _median(lambda: train_example_level(backbone, records, settings=settings), runs=runs)
     plain = _median(lambda: train_user_level(backbone, records, settings=settings), runs=runs)
     return Row(f"private training step, batch {batch}", private, plain)
+
+
+def bench_memory(*, batch: int = 4) -> Row:
+    """Weigh private steps (example level) against plain local steps, each in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        private, plain = (pool.apply(_growth, (kind, batch)) for kind in (True, False))
+    return Row(f"memory of private training, batch {batch}, MiB", private, plain)
+
+
+def _growth(private: bool, batch: int) -> float:
+    """Return by how many MiB training on random records raises this process's peak memory."""
+    torch.set_num_threads(1)
+    photo, colored, draft, reference, real = (torch.rand(batch, 3, 128, 128) for _ in range(5))
+    records = Batch(photo, colored, draft, reference, real, torch.zeros(batch))
+    settings = LocalSettings(steps=2, batch=batch, noise_multiplier=1.0, sample_rate=1.0)
+    backbone = Backbone()
+    before = _peak_mib()
+    (train_example_level if private else train_user_level)(backbone, records, settings=settings)
+    return _peak_mib() - before
+
+
+def _peak_mib() -> float:
+    """Return the peak resident memory; Linux also counts the parent's in ``ru_maxrss``, not in VmHWM."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)

@@ -11,10 +11,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Series", "line_chart", "nice_ticks"]
+__all__ = ["Series", "line_chart", "nice_ticks", "side_by_side"]
 
 WIDTH, HEIGHT = 420, 240
 LEFT, RIGHT, TOP, BOTTOM = 46, 18, 18, 34
+
+_COLORS = ("#2c4f93", "#b9791a", "#4a7650", "#b23c26")
+_STYLE = (
+    "text{font:12px system-ui,sans-serif;fill:#6c6357}.title{font-weight:600;font-size:14px;fill:#25201a}"
+    ".grid{stroke:#e1d8c7}.line{fill:none;stroke-width:2.5}.limit{stroke:#b23c26;stroke-dasharray:5 4}"
+    ".limit-name{fill:#b23c26}"
+) + "".join(f".line.s{number}{{stroke:{color}}}.dot.s{number}{{fill:{color}}}" for number, color in enumerate(_COLORS))
 
 
 @dataclass(frozen=True)
@@ -130,3 +137,37 @@ def _line(item: Series, number: int, labels: Sequence[str], x_of, y_of) -> list[
         for x, y, label, value in points
     )
     return parts
+
+
+def side_by_side(charts: Sequence[tuple[str, str]], *, keys: Sequence[str]) -> str:
+    """Put charts of :func:`line_chart` with their titles into one picture that needs no page around it.
+
+    Parameters
+    ----------
+    charts
+        Title and ``<svg>`` element of each.
+    keys
+        Names of the lines, in order; they must be the same in every chart.
+
+    Returns
+    -------
+    str
+        An SVG document with its own light colors.
+    """
+    top, wide, high = 58, WIDTH * len(charts), HEIGHT + 58
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" height="{high}">',
+        f"<style>{_STYLE}</style>",
+        f'<rect width="{wide}" height="{high}" fill="#fffdf8"/>',
+    ]
+    for number, name in enumerate(keys):
+        x = LEFT + 130 * number
+        parts.append(f'<circle class="dot s{number}" cx="{x + 5}" cy="16" r="5"/>')
+        parts.append(f'<text class="name" x="{x + 16}" y="20">{html.escape(name)}</text>')
+    for number, (title, svg) in enumerate(charts):
+        x = WIDTH * number
+        parts.append(f'<text class="title" x="{x + LEFT}" y="48">{html.escape(title)}</text>')
+        inner = svg.replace("<svg ", f'<svg x="{x}" y="{top}" width="{WIDTH}" height="{HEIGHT}" ', 1)
+        parts.append(inner)
+    parts.append("</svg>\n")
+    return "\n".join(parts)

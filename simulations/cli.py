@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from client.console import Console
 from client.parser import Parser, Version
@@ -33,6 +34,23 @@ privacy.json and run.json in the folder of the run.
 
 A run that was stopped or killed goes on where it was with the same command."""
 
+AUDIT = """Attack the privacy code and see whether it leaks more than it claims.
+
+Canaries go through the real device step and the real server round: as they are, without noise (the
+control, which must show a leak) and with planted bugs, each of which must be caught. Without --quick,
+gradient inversion and membership inference follow. Leaves audit.html and audit.json.
+
+Exit code 6 if the code leaks, if the control shows nothing, or if a planted bug is missed."""
+
+PRICE = """Measure the price of privacy on real pictures.
+
+Starts from the shipped backbone (or the one that --config names) and trains it in a few federated
+rounds, again and again: without noise, and with the noise that each epsilon and each cohort of a
+large nominal fleet needs. Held-out loss and quality of every run go into price.md, price.csv and
+price.svg. The simulated people are not protected to those epsilons; the fleet they stand for is.
+
+A study that was stopped goes on where it was with the same command."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``easel-sim`` with ``argv`` (default: the command line) and return its exit code."""
@@ -47,7 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     console = Console(json=parsed.json)
     try:
-        return {"demo": _demo, "report": _report, "bench": _bench}[parsed.command](parsed, console)
+        commands = {
+            "audit": _audit,
+            "bench": _bench,
+            "demo": _demo,
+            "price": _price,
+            "recipe": _recipe,
+            "report": _report,
+            "study": _study,
+        }
+        return commands[parsed.command](parsed, console)
     except EaselError as error:
         console.error(error)
         return error.exit_code
@@ -93,13 +120,13 @@ def _bench(parsed: argparse.Namespace, console: Console) -> int:
 
     from shared_model.errors import InputError
     from shared_model.weights import default_backbone
-    from simulations.benchmark import bench_stylize, bench_training
+    from simulations.benchmark import bench_memory, bench_stylize, bench_training
 
     if min(parsed.sizes) < 64 or max(parsed.sizes) > 4096:
         raise InputError("sizes must be between 64 and 4096 pixels")
     torch.set_num_threads(1)
-    rows = [*bench_stylize(default_backbone(), sizes=parsed.sizes), bench_training()]
-    peers = [*(["Johnson 2016"] * len(parsed.sizes)), "plain step"]
+    rows = [*bench_stylize(default_backbone(), sizes=parsed.sizes), bench_training(), bench_memory()]
+    peers = [*(["Johnson 2016"] * len(parsed.sizes)), "plain step", "plain step"]
     console.table(
         [(r.what, f"{r.ours:.3f}", f"{r.theirs:.3f}", f"{r.ratio:.2f}", p) for r, p in zip(rows, peers, strict=True)],
         header=("CPU seconds, 1 thread", "easel", "peer", "ratio", "which"),
@@ -108,7 +135,63 @@ def _bench(parsed: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _study(parsed: argparse.Namespace, console: Console) -> int:
+    from client.startup import import_torch
+    from simulations.studies import run_study
+
+    import_torch()
+    return run_study(parsed.name, parsed.options)
+
+
+def _recipe(parsed: argparse.Namespace, console: Console) -> int:
+    from client.startup import import_torch
+
+    import_torch()
+    from simulations.celeba import load_config, print_figures, run_recipe
+
+    facts = run_recipe(load_config(parsed.config, steps=parsed.steps), parsed.images, Path(parsed.out), console=console)
+    print_figures(facts, console)
+    console.say(f"pictures: {parsed.out}/validation.png, {parsed.out}/test.png")
+    return 0
+
+
+def _audit(parsed: argparse.Namespace, console: Console) -> int:
+    from client.startup import import_torch
+
+    import_torch()
+    from simulations.audit.attacks import AttackConfig
+    from simulations.audit.run import run_audit
+    from simulations.audit.suite import AuditConfig
+
+    config = AuditConfig.quick(seed=parsed.seed) if parsed.quick else AuditConfig(seed=parsed.seed)
+    attacks = None if parsed.quick or parsed.plant else AttackConfig(seed=parsed.seed)
+    run_audit(config, parsed.out, console=console, plant=parsed.plant, attacks=attacks)
+    return 0
+
+
+def _price(parsed: argparse.Namespace, console: Console) -> int:
+    from client.startup import import_torch
+    from simulations.price.settings import load_price
+
+    config = load_price(parsed.config)
+    import_torch()
+    from simulations.price.study import run_study
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        facts = run_study(
+            config, parsed.out, photos=parsed.photos, art=parsed.art, splits=parsed.splits, console=console
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    console.say(f"wrote {facts['table']} and {facts['plot']}")
+    console.facts(facts)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
+    from simulations.studies import STUDIES, describe
+
     parser = Parser(
         prog="easel-sim",
         description="Simulate a fleet of devices on this computer.",
@@ -144,12 +227,62 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser(
         "bench",
         help="measure speed on this machine, side by side with a peer",
-        description="Time stylising against the network of Johnson et al. 2016, and private against plain training.",
+        description="Time stylising against the network of Johnson et al. 2016, and private against plain training; "
+        "weigh the latter two.",
         epilog="example:\n  easel-sim bench --sizes 512 1024\n\n" + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     bench.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], metavar="PX", help="sides of the photo")
-    for command in (demo, report, bench):
+    study = commands.add_parser(
+        "study",
+        help="answer a question about the model by a run of its own",
+        description="Answer a question about the model by a run of its own. Studies:\n\n" + describe(),
+        epilog="example:\n  easel-sim study quality --help\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    study.add_argument("name", choices=sorted(STUDIES), metavar="NAME", help="one of the studies above")
+    study.add_argument("options", nargs=argparse.REMAINDER, metavar="...", help="the study's own options")
+    study.set_defaults(json=False)
+    recipe = commands.add_parser(
+        "recipe",
+        help="run a known case on pictures of your own, such as faces to sketches on CelebA",
+        description="celeba: fine-tune the shipped backbone on faces and on sketches that easel's own painter draws of "
+        "them, then compare before and after on the validation and test splits. The folder is CelebA as it comes "
+        "(official, torchvision's or Kaggle's layout), or any folder of faces. Run again, it goes on where it was.",
+        epilog="example:\n  easel-sim recipe celeba --images ~/celeba --out runs/celeba\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    recipe.add_argument("name", choices=("celeba",), metavar="NAME", help="celeba")
+    recipe.add_argument("--images", required=True, metavar="DIR", help="folder of the data set")
+    recipe.add_argument("--out", default="runs/celeba", metavar="DIR", help="folder of the run (default: %(default)s)")
+    recipe.add_argument("--config", metavar="FILE", help="settings in TOML (default: celeba_sketch.toml)")
+    recipe.add_argument("--steps", type=int, metavar="N", help="steps of fine-tuning (default: the settings')")
+    audit = commands.add_parser(
+        "audit",
+        help="attack the privacy code and see whether it leaks more than it claims",
+        description=AUDIT,
+        epilog="examples:\n  easel-sim audit --quick\n  easel-sim audit --plant 'half noise'\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    audit.add_argument("--quick", action="store_true", help="a small backbone, fewer canaries, no attacks")
+    audit.add_argument("--plant", default="", metavar="BUG", help="audit code with this bug in it: must exit with 6")
+    audit.add_argument("--seed", type=int, default=0, metavar="S", help="seed of canaries and coins, never of noise")
+    audit.add_argument("--out", default="runs/audit", metavar="DIR", help="folder for the page (default: %(default)s)")
+    price = commands.add_parser(
+        "price",
+        help="measure what a backbone learns at one epsilon and cohort after another",
+        description=PRICE,
+        epilog="example:\n  easel-sim price --photos photos/ --art paintings/ --out runs/price\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    price.add_argument("--photos", nargs="+", required=True, metavar="DIR", help="photos for the simulated people")
+    price.add_argument("--art", nargs="+", required=True, metavar="DIR", help="artworks, grouped by hand")
+    price.add_argument(
+        "--splits", default="", metavar="FILE", help="JSON with lists photos_val and art_test: held out from everybody"
+    )
+    price.add_argument("--config", metavar="FILE", help="settings in TOML (default: price_of_privacy.toml)")
+    price.add_argument("--out", default="runs/price", metavar="DIR", help="folder of the study (default: %(default)s)")
+    for command in (demo, report, bench, recipe, audit, price):
         command.add_argument("--json", action="store_true", help="print the facts as one JSON document")
     return parser
 

@@ -22,7 +22,7 @@ from client.app import app as client_app
 from client.console import format_bytes, format_seconds
 from client.ledger import Ledger
 from server.budget import Budget
-from server.outputs import backbone_of, write_backbone
+from server.outputs import backbone_of, privacy_facts, write_backbone
 from server.report import RoundReport
 from server.rounds import run as run_rounds
 from server.state import RoundState, StateStore
@@ -144,7 +144,7 @@ def _write_privacy(workshop: Workshop, state: RoundState) -> None:
     """Write both figures: the nominal fleet's and that of the devices simulated here."""
     config = workshop.config.federation
     budget = Budget(config, state.noise_multiplier)
-    facts = budget.statement(state.reserved, parameters=len(state.backbone))
+    facts = privacy_facts(state, config)
     facts["nominal"] = {
         "unit": config.unit,
         "population": config.population,

@@ -28,7 +28,7 @@ from simulations import report_text
 from simulations.charts import Series, line_chart
 from simulations.run_folder import RunFolder, read_run
 
-__all__ = ["write_report"]
+__all__ = ["embed", "read_rounds", "resource", "write_report"]
 
 SMALL_PX, MIDDLE_PX, LARGE_PX = 200, 420, 760
 PHASE_NAMES = {
@@ -78,10 +78,11 @@ def write_report(path: Path | str) -> Path:
 
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(_resource(name))
+    return environment.from_string(resource(name))
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """Return the text of a template or style sheet."""
     return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
@@ -94,7 +95,7 @@ def _context(run: RunFolder) -> Facts:
     privacy = _json(run.path / "privacy.json")
     shown = _by_turns(shots)
     return {
-        "css": markupsafe.Markup(_resource("report.css")),
+        "css": markupsafe.Markup(resource("report.css")),
         **report_text.opening(run, rounds, privacy),
         "people": people,
         "people_text": report_text.people(run),
@@ -136,21 +137,21 @@ def _person(folder: Path, person: Mapping[str, Any]) -> Facts:
     return {
         **person,
         "art": [
-            _embed(folder / name, MIDDLE_PX if first == 0 else SMALL_PX) for first, name in enumerate(person["art"][:3])
+            embed(folder / name, MIDDLE_PX if first == 0 else SMALL_PX) for first, name in enumerate(person["art"][:3])
         ],
-        "photos": [_embed(folder / name, 96) for name in person["photos"][:4]],
+        "photos": [embed(folder / name, 96) for name in person["photos"][:4]],
     }
 
 
 def _shot(folder: Path, shot: Mapping[str, Any], people: Mapping[int, Facts], photos: dict[str, str]) -> Facts:
     key = str(shot["photo"])
     if key not in photos:
-        photos[key] = _embed(folder / key, LARGE_PX)
-    pictures = {name: _embed(folder / shot[name], LARGE_PX) for name in ("before", "after")}
+        photos[key] = embed(folder / key, LARGE_PX)
+    pictures = {name: embed(folder / shot[name], LARGE_PX) for name in ("before", "after")}
     return {
         **shot,
         **pictures,
-        "draft": _embed(folder / shot["draft"], MIDDLE_PX),
+        "draft": embed(folder / shot["draft"], MIDDLE_PX),
         "person": people[shot["person"]],
         "photo": photos[key],
         "photo_key": key,
@@ -239,7 +240,7 @@ def _times(run: RunFolder) -> list[Facts]:
     return [*rows, {"what": "All of it", "time": format_seconds(total), "share": 0}]
 
 
-def _embed(path: Path, side: int) -> str:
+def embed(path: Path, side: int) -> str:
     """Return a picture as a JPEG data URI, its long side at most ``side`` pixels."""
     try:
         with Image.open(io.BytesIO(read_bytes(path))) as image:

@@ -35,9 +35,11 @@ class Manner:
 
 
 _FINE = HeadConfig()
-_BROAD = HeadConfig(patch=9, levels=4, sharpness=1.0, roughness=0.9, max_gain=2.5)  # strokes wider than 7 px
+# Strokes wider than seven pixels, and no grain between them.
+_BROAD = HeadConfig(patch=9, levels=4, roughness=0.6, stroke=8, abstraction=0.8, tone=0.12)
+_FLAT = HeadConfig(abstraction=1.0)
 MANNERS = {
-    "cartoon": Manner(Style("cartoon", palette="natural", stroke=1.2, seed=1), _FINE),
+    "cartoon": Manner(Style("cartoon", palette="natural", stroke=1.2, seed=1), _FLAT),
     "impressionist": Manner(Style("impressionist", palette="natural", stroke=1.4, seed=2), _BROAD),
     "oil": Manner(Style("oil", palette="natural", stroke=1.4, seed=3), _BROAD),
     "sketch": Manner(Style("sketch", palette="natural", stroke=1.4, seed=4), _FINE),

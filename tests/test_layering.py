@@ -30,16 +30,18 @@ NETWORK = frozenset(
 )
 # What a device keeps to itself. Nothing these reach, directly or not, may speak to a network.
 PRIVATE = frozenset(
-    "client.engine client.personalize client.recipe client.store shared_model.head shared_model.images "
+    "client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
+    "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )
 # They hold private things too, and hand the upload's builder what it may send.
 QUIET = PRIVATE | frozenset(
     "client.data client.joint_step client.ledger client.ledger_file client.local_settings "
-    "client.private_training".split()
+    "client.private_training client.secure_state shared_model.secure_sum shared_model.secure_terms".split()
 )
-# The modules of `client` that may speak to a network; a new one is a decision, taken here.
-NETWORKED = frozenset({"client.app"})
+# The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
+# Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
+NETWORKED = frozenset({"client.app", "client.secure"})
 HEAVY = frozenset({"flwr", "matplotlib", "opacus", "ray", "torch"})
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
@@ -172,6 +174,17 @@ def test_opacus_is_behind_one_module_of_shared_model() -> None:
     assert users == {"shared_model.privacy"}
 
 
+def test_keys_of_the_noise_are_the_servers_alone() -> None:
+    users = {
+        module
+        for module in MODULES
+        if any(found.is_under("shared_model.correlated") for found in IMPORTS[module])
+        or (module.startswith("shared_model") and any(found.is_under("cryptography") for found in IMPORTS[module]))
+    }
+    # Masks of secure aggregation are made from keys too, on devices and on the server.
+    assert users == {"server.release", "server.rounds", "shared_model.correlated", "shared_model.secure_sum"}
+
+
 def test_only_the_named_modules_of_a_device_speak_to_a_network() -> None:
     users = {
         module
@@ -179,6 +192,14 @@ def test_only_the_named_modules_of_a_device_speak_to_a_network() -> None:
         if module.split(".")[0] in ("client", "shared_model") and _under({i.name for i in IMPORTS[module]}, NETWORK)
     }
     assert users == NETWORKED
+
+
+@pytest.mark.parametrize("module", ["client.secure", "server.unmask"])
+def test_masks_use_flowers_cryptography_and_nothing_else_of_flower(module: str) -> None:
+    allowed = ("flwr.common.secure_aggregation.crypto", "flwr.supercore.primitives")
+    flower = {found.name for found in IMPORTS[module] if found.is_under("flwr")}
+    assert flower
+    assert all(name.startswith(allowed) for name in flower)
 
 
 @pytest.mark.parametrize("module", sorted(QUIET))
@@ -190,6 +211,12 @@ def test_private_things_reach_no_network(module: str) -> None:
 def test_the_upload_is_built_from_the_split_and_from_no_private_module() -> None:
     names = {found.name for found in IMPORTS.get("client.app", ())}
     assert "shared_model.split" in names
+    builders = {
+        module
+        for module in MODULES
+        if module.startswith("client") and any(found.is_under("flwr.app") for found in IMPORTS[module])
+    }
+    assert builders == {"client.app"}
     assert not _under(names, PRIVATE)
 
 

@@ -53,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="how to compute (auto: fp32)"
     )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="also write <result>.explain.png: which strokes of which of your pictures were used where, and what the "
+        "backbone changed",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     parser.add_argument("--replay", metavar="FILE", help="use the settings of a picture that easel painted")
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
@@ -62,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Paint; returns 0, or the exit code of the first picture that failed."""
     from client.batch import Painter
     from client.engine import Engine
+    from client.explanation import NO_MEMORY
     from client.recipe import Recipe
     from client.store import Home
     from shared_model.stylize import check_match
@@ -80,7 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
     if replayed is not None and not recipe.same_painter(replayed):
         console.warn("the head or the backbone has changed since; the picture will look different")
     engine = Engine(backbone, device=arguments.device, precision=arguments.precision)
-    painter = Painter(engine=engine, head=head, recipe=recipe)
+    painter = Painter(engine=engine, head=head, recipe=recipe, explains=arguments.explain)
+    if arguments.explain and head.levels[0].origin is None:
+        console.note(f"{NO_MEMORY}; what the backbone changed is shown all the same")
     if arguments.photos == ["-"]:
         return _paint_pipe(painter, arguments, console)
     return _paint_files(painter, arguments, console)
@@ -107,6 +116,7 @@ def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Conso
 
 def _paint_pipe(painter: Painter, arguments: argparse.Namespace, console: Console) -> int:
     """Paint one picture from stdin, to stdout, or both."""
+    from client.explanation import path_beside, summary
     from shared_model.files import write_atomic
     from shared_model.images import load_picture
 
@@ -116,6 +126,7 @@ def _paint_pipe(painter: Painter, arguments: argparse.Namespace, console: Consol
     target = Path("stdout.png" if to_stdout else arguments.out).expanduser()
     if not to_stdout and target.exists() and not arguments.overwrite:
         raise InputError(f"{target} is there already", hint="add --overwrite to replace it, or choose another name")
+    explained = painter.explanation(picture, target) if painter.explains else None
     data = painter.encode(painter.paint(picture), suffix=target.suffix)
     if to_stdout:
         sys.stdout.buffer.write(data)
@@ -123,6 +134,9 @@ def _paint_pipe(painter: Painter, arguments: argparse.Namespace, console: Consol
     else:
         write_atomic(target, data)
         console.say(str(target))
+    if explained is not None:
+        write_atomic(path_beside(target), explained[0])
+        console.say(f"{path_beside(target)}  {summary(explained[1])}")
     return 0
 
 
@@ -134,6 +148,8 @@ def _check_pipes(arguments: argparse.Namespace) -> None:
     if arguments.out == "-" and len(arguments.photos) > 1:
         raise InputError("only one picture can go to stdout", hint="give -o a folder")
     if arguments.out == "-" or (piped and arguments.out is None):
+        if arguments.explain:
+            raise InputError("an explanation goes beside a file, and this picture goes to stdout", hint="add -o FILE")
         if arguments.json:
             raise InputError("the picture and --json cannot both go to stdout", hint="add -o FILE")
         if sys.stdout.isatty():

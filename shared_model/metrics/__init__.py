@@ -9,6 +9,6 @@ What it cannot judge (where strokes go, semantics, taste) is listed in docs/mode
 identical pairs and look at the pictures.
 """
 
-from shared_model.metrics.score import IDENTIFIABLE, Painting, score_pair, summarize
+from shared_model.metrics.score import IDENTIFIABLE, Distances, Painting, photo_distances, score_pair, summarize
 
-__all__ = ["IDENTIFIABLE", "Painting", "score_pair", "summarize"]
+__all__ = ["IDENTIFIABLE", "Distances", "Painting", "photo_distances", "score_pair", "summarize"]

@@ -28,13 +28,14 @@ from shared_model.metrics.style import (
     trivial_edits,
 )
 
-__all__ = ["IDENTIFIABLE", "SHORT_SIDE", "Painting", "score_pair", "summarize"]
+__all__ = ["IDENTIFIABLE", "SHORT_SIDE", "Distances", "Painting", "photo_distances", "score_pair", "summarize"]
 
 SHORT_SIDE = 512  # everything is compared at this short side, in pixels
 IDENTIFIABLE = 2.0  # below this the photo's texture cannot be told from the painting's
 COPY_FREE, COPY_FULL = 0.20, 0.50  # correlation with the painting that is normal / that voids the score
 
 Bytes = NDArray[np.uint8]
+Distances = tuple[float, float, float]  # texture, joint, color
 
 
 def _tensor(image: Image.Image) -> Tensor:
@@ -79,7 +80,7 @@ class Painting:
         """Texture distance after the tone curve has been made equal."""
         return distance(texture_signature(match_histogram(luma, self.luma)), self.texture, spread(self.texture))
 
-    def distances(self, rgb: Tensor, *, photo: bool) -> tuple[float, float, float]:
+    def distances(self, rgb: Tensor, *, photo: bool) -> Distances:
         """Texture, joint and color distance of ``(1, 3, H, W)``; a photo's texture is that of its best trivial edit."""
         luma = luminance(rgb)
         return (
@@ -95,8 +96,20 @@ def _harmonic(a: float, b: float) -> float:
 
 
 @torch.no_grad()
-def score_pair(output: Bytes, photo: Bytes, painting: Painting) -> dict[str, float]:
-    """Score one stylised picture; about 1.5 s on one core.
+def photo_distances(photo: Bytes, painting: Painting, *, like: Bytes) -> Distances:
+    """Return how far a photo is from a painting, at the size at which the output ``like`` is compared.
+
+    It costs most of a score and depends on the output's size only, so whoever scores several outputs
+    of one pair keeps it.
+    """
+    size = _at_short_side(Image.fromarray(like)).size
+    sized = Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS)
+    return painting.distances(_tensor(sized), photo=True)
+
+
+@torch.no_grad()
+def score_pair(output: Bytes, photo: Bytes, painting: Painting, *, before: Distances | None = None) -> dict[str, float]:
+    """Score one stylised picture; about 1.5 s on one core, 0.5 s with ``before``.
 
     Parameters
     ----------
@@ -104,6 +117,8 @@ def score_pair(output: Bytes, photo: Bytes, painting: Painting) -> dict[str, flo
         ``(H, W, 3) uint8``; sizes may differ, aspect ratios may not.
     painting
         The analysed painting.
+    before
+        What :func:`photo_distances` returned for this pair and size of output.
 
     Returns
     -------
@@ -121,7 +136,8 @@ def score_pair(output: Bytes, photo: Bytes, painting: Painting) -> dict[str, flo
         raise InputError("output and photo have different aspect ratios")
     sized = _at_short_side(raw)
     ours, theirs = _tensor(sized), _tensor(original.resize(sized.size, Image.Resampling.LANCZOS))
-    before, after = painting.distances(theirs, photo=True), painting.distances(ours, photo=False)
+    before = before or painting.distances(theirs, photo=True)
+    after = painting.distances(ours, photo=False)
     texture, joint, color = (fraction_closed(p, o, f) for p, o, f in zip(before, after, painting.floors, strict=True))
     parts = [min(1.0, max(0.0, value)) for value in (texture, joint, color)]
     style = float(np.prod(parts)) ** (1 / 3)

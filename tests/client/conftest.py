@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,12 @@ def pixels(seed: int, height: int = 40, width: int = 56) -> np.ndarray:
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 7, 3)).astype(np.uint8)
     grown = torch.nn.functional.interpolate(to_tensor(coarse), size=(height, width), mode="bilinear")
     return (grown[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def smooth() -> Callable[..., np.ndarray]:
+    """Make pictures: ``smooth(seed, height, width)``; the tiny head was made from ``smooth(1)``."""
+    return pixels
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from client.ledger import Ledger
-from shared_model.errors import BudgetError, LedgerError, MissingError, PrivacyError, StorageError
+from shared_model.errors import BudgetError, LedgerError, MissingError, PrivacyError, StorageError, TooSoonError
 from shared_model.mechanism import Mechanism
 from shared_model.privacy import epsilon
 
 USER = Mechanism(2.0, 0.1, "user")
 EXAMPLE = Mechanism(1.5, 0.2, "example")
+CORRELATED = Mechanism(4.0, 1.0, "user")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -84,6 +85,53 @@ def test_replays_are_refused_whatever_they_cost(tmp_path: Path, round_number: in
     assert len(ledger.entries()) == 2
     assert ledger.reserve("summer", 1, mechanism=USER).participation == 1
     assert ledger.reserve("spring", 4, mechanism=USER, attempt=5).participation == 3
+
+
+def test_correlated_noise_pays_for_the_whole_run_at_once(tmp_path: Path) -> None:
+    ledger = make(tmp_path)
+    for round_number in (3, 8, 40):
+        ledger.reserve("autumn", round_number, mechanism=CORRELATED, separation=5)
+        assert ledger.spent() == 0.5
+    ledger.reserve("autumn", 60, mechanism=Mechanism(2.0, 1.0, "user"), separation=5)
+    assert ledger.spent() == 1.0, "the weakest noise of the run counts"
+    ledger.reserve("spring", 4, mechanism=USER)
+    assert ledger.spent() == 5.0
+    # A server that changes its mind within a run has both counted.
+    ledger.reserve("spring", 20, mechanism=CORRELATED, separation=1)
+    assert ledger.spent() == 5.5
+
+
+def test_a_round_too_close_to_the_last_is_refused_and_leaves_no_trace(tmp_path: Path) -> None:
+    ledger = make(tmp_path)
+    ledger.reserve("autumn", 10, mechanism=CORRELATED, separation=4)
+    for close in (7, 10, 11, 13):
+        with pytest.raises(TooSoonError, match=f"round {close} of run autumn"):
+            ledger.reserve("autumn", close, mechanism=CORRELATED, separation=4)
+    assert len(make(tmp_path).entries()) == 1
+    # Whatever the server says now: the largest separation ever stated for the run holds,
+    for separation, rate in ((1, 1.0), (0, 0.1)):
+        with pytest.raises(TooSoonError, match="once in 4 rounds"):
+            ledger.reserve("autumn", 13, mechanism=Mechanism(4.0, rate, "user"), separation=separation)
+    # and a larger one holds for what was before.
+    with pytest.raises(TooSoonError, match="once in 5 rounds"):
+        ledger.reserve("autumn", 14, mechanism=CORRELATED, separation=5)
+    ledger.reserve("autumn", 14, mechanism=CORRELATED, separation=4)
+    ledger.reserve("winter", 11, mechanism=CORRELATED, separation=4)
+    assert [(entry.run, entry.round) for entry in ledger.entries()] == [("autumn", 10), ("autumn", 14), ("winter", 11)]
+
+
+def test_a_sampled_run_may_ask_as_it_likes(tmp_path: Path) -> None:
+    ledger = make(tmp_path)
+    for round_number in (1, 2, 2, 1):
+        ledger.reserve("spring", round_number, mechanism=USER)
+    with pytest.raises(TooSoonError):
+        ledger.reserve("spring", 3, mechanism=CORRELATED, separation=2)
+
+
+@pytest.mark.parametrize(("mechanism", "separation"), [(USER, 2), (EXAMPLE, 2), (CORRELATED, -1)])
+def test_a_separation_belongs_to_correlated_noise(tmp_path: Path, mechanism: Mechanism, separation: int) -> None:
+    with pytest.raises(PrivacyError, match="correlated noise"):
+        make(tmp_path).reserve("autumn", 1, mechanism=mechanism, separation=separation)
 
 
 def test_user_level_takes_the_weakest_mechanism_of_a_run(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Small devices with real pictures, and a small backbone, for federations that really train."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from client.data import DeviceConfig, write_device
+from client.data import DeviceConfig, load_records, write_device
 from server.config import FederationConfig
 from shared_model.backbone import Backbone
 from shared_model.config import HeadConfig, ModelConfig
@@ -69,5 +70,40 @@ def make_devices(tmp_path: Path) -> Callable[[int], list[Path]]:
             )
             folders.append(folder)
         return folders
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def private_templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four devices with telling names, pictures full of detail (3 photos, 2 paintings each), and records made."""
+    home = tmp_path_factory.mktemp("templates")
+    for index in range(4):
+        folder = home / f"easel-device-{index}"
+        draw = np.random.default_rng(100 + index)
+        for kind, number in (("photos", 3), ("art", 2)):
+            for item in range(number):
+                coarse = np.kron(draw.integers(30, 220, (9, 9, 3)), np.ones((10, 10, 1)))
+                picture = (coarse + draw.integers(-30, 30, coarse.shape)).astype(np.uint8)
+                save_picture(folder / kind / f"our-{kind}-in-lisbon-{item}.png", picture)
+        head = HeadConfig(canvas_px=64, atoms=64, candidates=200)
+        config = DeviceConfig(
+            photos=Path("photos"), art=Path("art"), max_epsilon=20.0, records=5, size_px=64, seed=index, head=head
+        )
+        write_device(folder, config)
+        load_records(folder)
+    return home
+
+
+@pytest.fixture
+def private_devices(tmp_path: Path, private_templates: Path) -> Callable[[int], list[Path]]:
+    """Return a factory of copies of these devices; their records need not be made again."""
+
+    def make(count: int) -> list[Path]:
+        home = tmp_path / "marguerite-home"
+        return [
+            Path(shutil.copytree(private_templates / f"easel-device-{index}", home / f"easel-device-{index}"))
+            for index in range(count)
+        ]
 
     return make

@@ -142,15 +142,16 @@ def supernodes(tmp_path: Path, folders: list[Path], port: int, ca: Path) -> Iter
             stop(process)
 
 
+@pytest.mark.parametrize("protection", ["", "adaptive_clip = true\n", 'mechanism = "factorized"\n'])
 def test_superlink_with_three_supernodes(
-    tmp_path: Path, make_devices: Callable[[int], list[Path]], weights: Path, port: int
+    protection: str, tmp_path: Path, make_devices: Callable[[int], list[Path]], weights: Path, port: int
 ) -> None:
     """``easel-server run`` and three SuperNodes over TLS: a real (small) fleet with its whole noise."""
     folders, pem = make_devices(3), make_certificates(tmp_path)
     settings = tmp_path / "federation.toml"
     settings.write_text(
         "rounds = 2\npopulation = 3\ncohort = 3\nnoise_multiplier = 8.0\naccept_loud_noise = true\nclip = 0.5\n"
-        "local_steps = 1\nbatch = 2\nmin_nodes = 3\nwait_s = 120.0\ndeadline_s = 120.0\nquorum = 1.0\n"
+        "local_steps = 1\nbatch = 2\nmin_nodes = 3\nwait_s = 120.0\ndeadline_s = 120.0\nquorum = 1.0\n" + protection
     )
     command = [
         *(sys.executable, "-m", "server.cli", "run", "--config", str(settings), "--run-dir", str(tmp_path / "run")),

@@ -1,7 +1,9 @@
 """The real server and the real client app in one process."""
 
+import itertools
 import json
 import logging
+import math
 import os
 import random
 import signal
@@ -22,7 +24,9 @@ from server.app import federate
 from server.config import FederationConfig
 from server.rounds import run
 from server.state import RoundState, StateStore
+from shared_model.mechanism import Mechanism
 from shared_model.noise import secure_normal
+from shared_model.privacy import epsilon
 from shared_model.split import flatten
 from shared_model.weights import load_backbone
 from simulations.grid import InProcessGrid
@@ -87,6 +91,53 @@ def test_other_uploads_and_units(
     assert state.reports[0].accepted == 3
     assert {entry.unit for entry in Ledger.open(folders[0] / "ledger.json").entries()} == {changed.unit}
     assert state.reports[0].epsilon > 0
+
+
+def test_the_clip_adapts_to_devices_that_really_train(
+    tmp_path: Path, config: FederationConfig, make_devices: MakeDevices, weights: Path
+) -> None:
+    """All updates are longer than the first clip: the noised count says so, and the clip grows."""
+    adaptive = replace(config, adaptive_clip=True, clip=1e-3, clip_rate=1.0, count_noise=2.0)
+    folders = make_devices(3)
+    state = federation(adaptive, folders, tmp_path / "run", weights)
+    assert [report.accepted for report in state.reports] == [3, 3]
+    first, second = state.reports
+    # The count's noise has deviation 2 * 3 / 1000 on three devices.
+    assert first.within == pytest.approx(0.0, abs=0.02)
+    assert (first.clip, second.clip) == (1e-3, pytest.approx(1e-3 * math.exp(0.5 - first.within)))
+    for folder in folders:
+        entries = Ledger.open(folder / "ledger.json").entries()
+        assert {entry.bytes_sent for entry in entries} == {len(state.backbone) + 5}
+
+
+def test_correlated_noise_with_devices_that_guard_their_separation(
+    tmp_path: Path, config: FederationConfig, make_devices: MakeDevices, weights: Path
+) -> None:
+    factorized = replace(
+        config,
+        mechanism="factorized",
+        min_separation=2,
+        rounds=4,
+        noise_multiplier=6.0,
+        simulated_population=4,
+        simulated_cohort=2,
+        min_nodes=4,
+    )
+    folders = make_devices(4)
+    state = federation(factorized, folders, tmp_path / "run", weights)
+    assert [report.accepted for report in state.reports] == [2, 2, 2, 2]
+    for folder in folders:
+        ledger = Ledger.open(folder / "ledger.json")
+        assert [b - a for a, b in itertools.pairwise(entry.round for entry in ledger.entries())] == [2]
+        assert ledger.spent() == epsilon([(Mechanism(6.0, 1.0, "user"), 1)], delta=1e-6)
+    facts = json.loads((tmp_path / "run" / "privacy.json").read_text())
+    assert facts["participations"] == 2
+    # A server that forgets whom it asked is refused by the devices' own ledgers.
+    forgetful = replace(state, round=3, reserved=3, asked={}, noise_keys=(bytes(32),) * 3, reports=state.reports[:3])
+    StateStore(tmp_path / "run").save(forgetful)
+    again = run(fleet(folders), StateStore(tmp_path / "run"), config=factorized, start=lambda: None)
+    assert again.reports[-1].reasons == {"took part too recently": 2}
+    assert not again.reports[-1].released
 
 
 def test_a_device_without_budget_is_dropped_and_the_round_goes_on(

@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 from server.config import FederationConfig
 from shared_model.backbone import Backbone
 from shared_model.config import ModelConfig
-from shared_model.messages import ARRAY, PROTOCOL, REPLY, SETTINGS, RoundRequest
+from shared_model.messages import ARRAY, PROTOCOL, REPLY, SETTINGS, WITHIN, RoundRequest
 from shared_model.privacy import clip, quantize
 
 TINY = ModelConfig(width=8, blocks=1, code_dim=8, encoder_width=4, critic_width=4)
@@ -48,6 +48,8 @@ def answer(message: Message, delta: torch.Tensor, **changes: object) -> Message:
     values = {"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": packed.scale}
     name = f"{message.metadata.dst_node_id:016d}"  # an honest ledger counts; these devices take part in every attempt
     values |= {"ledger": name, "entry": max(request.round, request.attempt)}
+    if request.adaptive_clip:
+        values[WITHIN] = float(delta.norm()) <= request.clip
     array = Array(packed.values.numpy())
     content = RecordDict({ARRAY: ArrayRecord({ARRAY: array}), REPLY: ConfigRecord({**values, **changes})})
     return Message(content, reply_to=message)

@@ -145,3 +145,24 @@ def test_float16_may_hold_infinity(
     assert current.reason(current.reply(Array(poisoned), scale=0.5)) == "not finite"
     fine = np.full(SIZE, 0.01, np.float16)
     assert current.reason(current.reply(Array(fine), index=1, scale=0.5)) == ""
+
+
+def test_the_bit_must_be_there_with_adaptive_clipping_and_only_then(
+    config: FederationConfig, backbone: Backbone, fake_client: object, with_changes: Callable
+) -> None:
+    plain = Round(config, backbone, fake_client)
+    assert plain.admission.judge(plain.reply()).within is None
+    assert plain.reason(plain.reply(index=1, within=True)) == "wrong keys"
+    adaptive = with_changes(config, adaptive_clip=True)
+    for bit in (True, False):
+        current = Round(adaptive, backbone, fake_client)
+        assert current.admission.judge(current.reply(within=bit)).within is bit
+        assert current.reason(current.reply(index=1)) == "wrong keys"
+
+
+@pytest.mark.parametrize("bit", [1, 0.5, "yes", 1e9])
+def test_a_bit_is_a_bit(
+    bit: object, config: FederationConfig, backbone: Backbone, fake_client: object, with_changes: Callable
+) -> None:
+    current = Round(with_changes(config, adaptive_clip=True), backbone, fake_client)
+    assert current.reason(current.reply(within=bit)) == "bad bit"

@@ -29,10 +29,34 @@ def test_defaults_are_valid() -> None:
         ({"quorum": 0.0}, "quorum"),
         ({"quorum": 1.5}, "quorum"),
         ({"delta": 1.0}, "delta"),
+        ({"delta": 2e-5}, "delta must be 0"),
+        ({"delta": 2e-5, "unit": "example"}, "delta must be 0"),
+        ({"mechanism": "magic"}, "mechanism"),
+        ({"min_separation": 0}, "min_separation"),
+        ({"min_separation": 5}, "correlated noise"),
+        ({"mechanism": "factorized", "min_separation": 101, "rounds": 200}, "100000 devices cannot give 1000"),
+        ({"mechanism": "factorized", "unit": "example"}, "unit 'user'"),
+        ({"mechanism": "factorized", "adaptive_clip": True}, "same clip"),
+        (
+            {"mechanism": "factorized", "min_separation": 3, "simulated_population": 8, "simulated_cohort": 4}
+            | {"rescale_noise": True},
+            "8 devices cannot give 4",
+        ),
+        ({"adaptive_clip": True, "unit": "example"}, "unit 'user'"),
+        ({"adaptive_clip": True, "clip": 11.0}, "above clip_max"),
+        ({"clip_quantile": 1.0}, "clip_quantile"),
+        ({"clip_rate": 0.0}, "clip_rate"),
+        ({"count_noise": -1.0}, "count_noise"),
+        ({"count_noise": 5.0}, "for adaptive clipping"),
         ({"target_epsilon": 0.0}, "neither target_epsilon"),
         ({"target_epsilon": -1.0}, "target_epsilon"),
         ({"unprotected": True, "noise_multiplier": 1.0}, "contradicts"),
         ({"rescale_noise": True}, "simulations only"),
+        ({"secure_neighbors": 4}, "need secure_aggregation = true"),
+        ({"secure_collusion": 0.1}, "need secure_aggregation = true"),
+        ({"secure_aggregation": True, "cohort": 2}, "hides nobody among 2 devices"),
+        ({"secure_aggregation": True, "secure_neighbors": 5}, "even number"),
+        ({"secure_aggregation": True, "secure_collusion": 0.6}, "secure_collusion"),
         ({"simulated_population": 6, "simulated_cohort": 6}, "rescale_noise = true"),
         ({"simulated_population": 6, "simulated_cohort": 7, "rescale_noise": True}, "between 1 and"),
         ({"simulated_population": 6, "simulated_cohort": 6, "rescale_noise": True, "unit": "example"}, "user-level"),
@@ -81,3 +105,10 @@ def test_pyproject_offers_every_key_with_the_same_default() -> None:
     assert {key: offered[key] for key in places} == dict.fromkeys(places, "")
     given = FederationConfig.from_run_config({key: value for key, value in offered.items() if key not in places})
     assert given == FederationConfig()
+
+
+@pytest.mark.parametrize("changes", [{"adaptive_clip": True}, {"mechanism": "factorized", "population": 100_000}])
+def test_secure_aggregation_refuses_what_the_server_would_have_to_add(changes: dict[str, Any]) -> None:
+    FederationConfig(**changes)
+    with pytest.raises(ConfigError, match="neither adaptive clipping nor noise that is correlated"):
+        FederationConfig(secure_aggregation=True, **changes)

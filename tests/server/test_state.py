@@ -21,7 +21,15 @@ from shared_model.errors import CompatibilityError, FederationError, StorageErro
 def state(config: FederationConfig, backbone: Backbone) -> RoundState:
     report = RoundReport(1, asked=4, accepted=3, reasons={"late": 1}, released=True, epsilon=0.5, run_epsilon=None)
     fedadam = replace(config, optimizer="fedadam")
-    return replace(begin(fedadam, backbone), round=1, reserved=2, reports=(report,))
+    return replace(
+        begin(fedadam, backbone),
+        round=1,
+        reserved=2,
+        reports=(report,),
+        clip=0.1 + 0.2,
+        noise_keys=(bytes(range(32)),),
+        asked={2**63: 1, 5: 1},
+    )
 
 
 def test_round_trip(tmp_path: Path, state: RoundState, config: FederationConfig) -> None:
@@ -34,6 +42,7 @@ def test_round_trip(tmp_path: Path, state: RoundState, config: FederationConfig)
     assert torch.equal(loaded.moments["second"], state.moments["second"])
     assert loaded.reports == state.reports
     assert (loaded.run, loaded.round, loaded.reserved) == (state.run, 1, 2)
+    assert (loaded.clip, loaded.noise_keys, loaded.asked) == (state.clip, state.noise_keys, state.asked)
     assert loaded.model == state.model
     assert loaded.noise_multiplier == state.noise_multiplier
     loaded.check_config(replace(config, optimizer="fedadam"))
@@ -116,3 +125,8 @@ def test_leftover_of_a_crash_is_removed(tmp_path: Path) -> None:
 
 def test_charging_twice_changes_nothing(state: RoundState) -> None:
     assert state.reserve().reserve().reserved == state.round + 1
+
+
+def test_keys_of_the_noise_are_not_shown(state: RoundState) -> None:
+    assert state.noise_keys[0].hex() not in repr(state)
+    assert repr(state.noise_keys[0]) not in repr(state)

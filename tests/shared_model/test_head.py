@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 
 import pytest
@@ -11,10 +12,13 @@ import torch
 from torch import Tensor
 
 from shared_model.backbone import Backbone
+from shared_model.brush import hold_tone
 from shared_model.config import HeadConfig
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, InputError, StorageError
 from shared_model.head import Head
+from shared_model.provenance import forget, thumbnail
+from shared_model.pyramid import pyramid
 from shared_model.weights import backbone_id
 
 Pictures = Callable[..., Tensor]
@@ -75,6 +79,17 @@ def test_detail_lets_more_of_the_photo_through(head: Head, picture: Pictures) ->
     assert gap[0] > gap[1] > gap[2]
 
 
+def test_broad_colors_stay_near_the_photos(head: Head, picture: Pictures) -> None:
+    """No blotches: below an eighth of the size, a draft without its last touch keeps to the photo's tones."""
+    colored = head.colored(picture(1))
+    blotch = torch.zeros_like(colored)
+    blotch[:, 1:, 20:70, 20:70] = 0.4
+    held = hold_tone(colored + blotch, colored, 0.08)
+    inside = (..., slice(4, 7), slice(4, 7))
+    gap = [float((pyramid(p, 4)[-1] - pyramid(colored, 4)[-1])[inside].max()) for p in (colored + blotch, held)]
+    assert gap[1] < 0.5 * gap[0]
+
+
 def test_saving_and_loading_changes_nothing(head: Head, picture: Pictures) -> None:
     again = Head.from_bytes(head.to_bytes())
     photo = picture(1)
@@ -114,8 +129,84 @@ def test_a_foreign_file_is_refused() -> None:
 
 def test_a_head_with_nonsense_inside_is_refused(head: Head) -> None:
     with pytest.raises(StorageError):
-        Head.from_bytes(dataclasses.replace(head, contrast=head.contrast * torch.nan).to_bytes())
+        broken_surface = dataclasses.replace(head.surface, contrast=head.surface.contrast * torch.nan)
+        Head.from_bytes(dataclasses.replace(head, surface=broken_surface).to_bytes())
     level = head.levels[0]
     broken = dataclasses.replace(level, price=torch.full_like(level.price, torch.nan))
     with pytest.raises(StorageError):
         Head.from_bytes(dataclasses.replace(head, levels=(broken, *head.levels[1:])).to_bytes())
+
+
+# --- what a head remembers of its making ---------------------------------------------------------
+
+
+def test_every_patch_remembers_the_place_that_it_was_cut_from(picture: Pictures, small_head: HeadConfig) -> None:
+    styles = [picture(7), picture(8, 110, 96)]
+    head = Head.fit(styles, config=small_head)
+    pyramids = [pyramid(style, small_head.levels) for style in styles]
+    assert {int(which) for which in head.levels[0].origin[:, 0]} == {0, 1}
+    for index, level in enumerate(head.levels):
+        assert level.origin is not None and level.origin.dtype == torch.int32
+        for patch, (which, row, column) in zip(level.values, level.origin.tolist(), strict=True):
+            cut = pyramids[which][index][0, :, row : row + level.side, column : column + level.side]
+            assert float((cut - patch).abs().max()) <= 0.5 / 255 + 1e-6
+
+
+def test_remembering_survives_the_file_and_the_price(
+    picture: Pictures, small_head: HeadConfig, backbone: Backbone
+) -> None:
+    head = Head.fit([picture(7), picture(8)], backbone=backbone, config=small_head)
+    head = dataclasses.replace(head, untuned=head.modulation - 1)
+    again = Head.from_bytes(head.to_bytes())
+    for ours, theirs in zip(head.levels, again.levels, strict=True):
+        assert ours.origin is not None and theirs.origin is not None and torch.equal(ours.origin, theirs.origin)
+    assert again.untuned is not None and torch.equal(again.untuned, head.modulation - 1)
+    assert len(again.thumbnails) == 2 and all(map(torch.equal, again.thumbnails, head.thumbnails))
+    assert again.thumbnails[0].shape == (3, 64, 85)
+    assert again.to("cpu").levels[0].origin is not None
+
+
+def test_heads_of_earlier_versions_remember_nothing_and_still_paint(head: Head, picture: Pictures) -> None:
+    plain = _without(head.to_bytes(), "origin", "thumbnails", "untuned")
+    older = Head.from_bytes(plain)
+    assert all(level.origin is None for level in older.levels) and older.untuned is None and older.thumbnails == ()
+    assert torch.equal(older.draft(picture(1)).painted, head.draft(picture(1)).painted)
+    assert Head.from_bytes(older.to_bytes()).levels[0].origin is None
+
+
+def test_a_forgetful_head_holds_no_small_copy_and_paints_the_same(head: Head, picture: Pictures) -> None:
+    bare = forget(head)
+    assert torch.equal(bare.draft(picture(1)).painted, head.draft(picture(1)).painted)
+    kept = safetensors.torch.load(bare.to_bytes())
+    assert not [name for name in kept if "thumbnails" in name or "origin" in name or "untuned" in name]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("levels.0.origin", torch.zeros(64, 2, dtype=torch.int32)),
+        ("levels.0.origin", torch.zeros(64, 3)),
+        ("levels.0.origin", torch.full((64, 3), -1, dtype=torch.int32)),
+        ("levels.0.origin", torch.full((64, 3), 9, dtype=torch.int32)),
+        ("untuned", torch.zeros(3)),
+        ("thumbnails.0", torch.zeros(3, 4, 4)),
+        ("thumbnails.0", torch.zeros(3, 0, 4, dtype=torch.uint8)),
+    ],
+)
+def test_a_wrong_memory_is_a_damaged_head(head: Head, key: str, value: Tensor) -> None:
+    with pytest.raises(StorageError, match="damaged"):
+        Head.from_bytes(_without(head.to_bytes(), key, adding={key: value}))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (3000, 2), (10, 12)])
+def test_small_copies_stay_small(size: tuple[int, int]) -> None:
+    small = thumbnail(torch.rand(1, 3, *size))
+    assert small.dtype == torch.uint8 and small.numel() <= 3 * 64 * 256 and min(small.shape) >= 1
+
+
+def _without(data: bytes, *parts: str, adding: dict[str, Tensor] | None = None) -> bytes:
+    """Return a head file without the tensors whose name holds one of ``parts``."""
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+    tensors = {k: v for k, v in safetensors.torch.load(data).items() if not any(part in k for part in parts)}
+    return safetensors.torch.save(tensors | (adding or {}), metadata=metadata)

@@ -6,6 +6,7 @@ import pytest
 
 from shared_model.config import LossConfig, ModelConfig
 from shared_model.errors import CompatibilityError, ConfigError
+from shared_model.mechanism import Mechanism
 from shared_model.messages import PROTOCOL, RoundRequest
 
 REQUEST = RoundRequest(
@@ -53,6 +54,15 @@ def test_settings_survive_the_journey_as_plain_values() -> None:
         ({"noise_multiplier": float("nan")}, "noise_multiplier"),
         ({"cohort": 2000}, "larger than population"),
         ({"record_rate": 1.5}, "record_rate"),
+        ({"mechanism": "magic"}, "mechanism"),
+        ({"min_separation": 0}, "min_separation"),
+        ({"mechanism": "factorized"}, "protect users"),
+        ({"adaptive_clip": True, "count_noise": 5.0}, "protect users"),
+        ({"adaptive_clip": True, "count_noise": 5.0, "unit": "user", "mechanism": "factorized"}, "same clip"),
+        ({"count_noise": 5.0}, "adaptive clipping only"),
+        ({"count_noise": float("nan")}, "count_noise"),
+        ({"adaptive_clip": True, "unit": "user", "noise_multiplier": 2.0, "count_noise": 1.0}, "must be above 1"),
+        ({"adaptive_clip": True, "unit": "user", "noise_multiplier": 2.0, "count_noise": 0.0}, "must be above 1"),
     ],
 )
 def test_nonsense_is_refused(changes: dict[str, object], message: str) -> None:
@@ -73,3 +83,12 @@ def test_another_protocol_unknown_keys_and_broken_json_are_refused() -> None:
             RoundRequest.from_values({**values, "model": broken})
     with pytest.raises(ConfigError, match="clip"):
         RoundRequest.from_values({**values, "clip": "wide"})
+
+
+def test_the_price_depends_on_what_protects() -> None:
+    noisy = replace(REQUEST, noise_multiplier=2.0)
+    assert noisy.price == Mechanism(2.0, 0.25, "example")
+    user = replace(noisy, unit="user")
+    assert user.price == Mechanism(2.0, 0.01, "user")
+    assert replace(user, mechanism="factorized", min_separation=3).price == Mechanism(2.0, 1.0, "user")
+    assert replace(user, adaptive_clip=True, count_noise=9.0).price == user.price

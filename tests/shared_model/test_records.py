@@ -93,7 +93,7 @@ def _config(head: HeadConfig) -> TrainConfig:
 def test_a_visit_makes_both_kinds(picture: Pictures, small_head: HeadConfig) -> None:
     config = dataclasses.replace(_config(small_head), head=dataclasses.replace(small_head, canvas_px=128))
     made = visit(picture(3, 128, 160), [picture(1)], config, random.Random(2))
-    assert [float(record.restyle) for record in made] == [0, 0, 1]
+    assert [float(record.restyle) for record in made] == [0, 0, 0, 0, 1]  # two crops of each draft
     assert all(record.size_px == 64 for record in made)
 
 
@@ -132,7 +132,8 @@ def test_tuning_changes_only_the_modulation_and_never_for_the_worse(
         progress=lambda fraction, loss: losses.append(loss),
     )
     assert not torch.equal(tuned.modulation, head.modulation)
-    assert dataclasses.replace(tuned, modulation=head.modulation) == head
+    assert tuned.untuned is not None and torch.equal(tuned.untuned, head.modulation)
+    assert dataclasses.replace(tuned, modulation=head.modulation, untuned=None) == head
     assert losses[-1] == min(losses) < losses[0]
     assert all(torch.equal(p, before) for p, before in zip(backbone.parameters(), weights, strict=True))
     assert all(p.requires_grad for p in backbone.parameters())

@@ -94,3 +94,13 @@ def test_options_out_of_range_are_refused(values: dict[str, float]) -> None:
 def test_an_output_of_absurd_length_is_refused(head: Head, backbone: Backbone) -> None:
     with pytest.raises(InputError, match="too large"):
         stylize(torch.rand(1, 3, 2, 400), head=head, backbone=backbone, options=Options(size_px=400))
+
+
+def test_rows_of_a_large_photo_fit_together(
+    head: Head, backbone: Backbone, picture: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo finished a few rows at a time equals the photo finished at once: no seams."""
+    photo = picture(1, 250, 333)
+    at_once = stylize(photo, head=head, backbone=backbone)
+    monkeypatch.setattr("shared_model.stylize._ROWS", 7)
+    torch.testing.assert_close(stylize(photo, head=head, backbone=backbone), at_once, atol=1e-5, rtol=0)

@@ -7,7 +7,7 @@ import torch
 
 from shared_model.backbone import Backbone
 from shared_model.config import ModelConfig
-from simulations.benchmark import Row, TransformNet, bench_stylize, bench_training
+from simulations.benchmark import Row, TransformNet, bench_memory, bench_stylize, bench_training
 from simulations.cli import main
 
 
@@ -28,6 +28,13 @@ def test_rows_compare_at_the_same_size() -> None:
 def test_private_and_plain_steps_are_timed() -> None:
     row = bench_training(batch=1, steps=1, runs=1)
     assert row.ours > 0 and row.theirs > 0
+
+
+@pytest.mark.slow
+def test_a_private_step_takes_no_more_memory_than_a_plain_one() -> None:
+    row = bench_memory()
+    assert row.theirs > 20, "four records of 128 pixels do not fit into less"
+    assert 5 < row.ours <= row.theirs
 
 
 def test_absurd_sizes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,130 @@
+"""How a brush sees and moves: broad areas instead of grain, strokes along the shapes.
+
+Closed-form steps that every head's draft takes, whatever the style. Before the look-up :func:`abstract`
+flattens the photo's own texture but keeps its edges (Kuwahara et al. 1976, with the soft weights of
+Papari et al. 2007), :func:`directions` finds along which way a shape runs (the structure tensor;
+Kass & Witkin 1987, smoothed as in Kyprianidis & Kang 2011), and :func:`trails` and :func:`bristles`
+draw noise out along it (line integral convolution; Cabral & Leedom 1993), so that the patches looked up for it are
+strokes that follow the shape. After it :func:`hold_tone` keeps broad colors where the photo has them, and
+:func:`show_through` lets the photo's own structure come through (faces, edges).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from shared_model.pyramid import bands, box, collapse, decompose, halve, luminance, pad_reflect, pyramid, window_mean
+
+__all__ = ["abstract", "bristles", "directions", "hold_tone", "show_through", "trails"]
+
+_RADIUS = 4  # of the four quadrants that abstract compares, in canvas pixels
+_FLOOR = 2e-4  # variance below which quadrants count as equally even
+_EVEN = 4.0  # exponent of the preference for even quadrants
+_TONE_LEVEL = 3  # pyramid level from which on colors are held to the photo's
+_SHOWN = (0.8, 2.1, 2.1, 2.1)  # how readily the photo's own bands show, finest first, at detail 0.5
+
+
+def abstract(photo: Tensor, amount: float) -> Tensor:
+    """Flatten grain and small texture between edges.
+
+    Parameters
+    ----------
+    photo
+        ``(N, 3, H, W) float in [0, 1]``.
+    amount
+        0 leaves the photo, 1 takes all of the filter.
+    """
+    if amount == 0:
+        return photo
+    height, width = photo.shape[-2:]
+    side = _RADIUS + 1
+    padded = pad_reflect(photo, _RADIUS)
+    mean = window_mean(padded, side)
+    light = luminance(padded)
+    spread = (window_mean(light * light, side) - luminance(mean).square()).clamp_min(0) + _FLOOR
+    preference = (spread / _FLOOR).pow(-_EVEN)
+    total, weight = torch.zeros_like(photo), torch.full_like(photo[:, :1], 1e-12)
+    for y in (0, _RADIUS):
+        for x in (0, _RADIUS):
+            part = preference[:, :, y : y + height, x : x + width]
+            total = total + part * mean[:, :, y : y + height, x : x + width]
+            weight = weight + part
+    return torch.lerp(photo, total / weight, amount)
+
+
+def directions(picture: Tensor) -> Tensor:
+    """Return the unit direction along which shapes run, at half size: ``(1, 3, H, W)`` to ``(1, 2, H/2, W/2)``.
+
+    Channels are the steps to the right and down. A direction and its opposite mean the same.
+    """
+    light = pad_reflect(halve(luminance(picture)), 1)
+    right = light[:, :, 1:-1, 2:] - light[:, :, 1:-1, :-2]
+    down = light[:, :, 2:, 1:-1] - light[:, :, :-2, 1:-1]
+    tensor = torch.cat([right * right, right * down, down * down], 1)
+    for _ in range(3):
+        tensor = box(tensor, 3)
+    angle = 0.5 * torch.atan2(2 * tensor[:, 1:2], tensor[:, 0:1] - tensor[:, 2:3]) + math.pi / 2
+    return torch.cat([angle.cos(), angle.sin()], 1)
+
+
+def trails(along: Tensor, steps: int) -> Tensor:
+    """Follow a field of directions both ways from every pixel.
+
+    Parameters
+    ----------
+    along
+        ``(1, 2, H, W)`` unit directions from :func:`directions`.
+    steps
+        Pixels to go each way: half the length of a stroke.
+
+    Returns
+    -------
+    Tensor
+        ``(2 steps + 1, H W)`` flat indices of the pixels on each pixel's trail.
+    """
+    height, width = along.shape[-2:]
+    field = along[0].flatten(1)
+    rows = torch.arange(height, device=along.device).repeat_interleave(width)
+    columns = torch.arange(width, device=along.device).repeat(height)
+    trail = [rows * width + columns]
+    for sign in (1.0, -1.0):
+        x, y, step = columns.to(along.dtype), rows.to(along.dtype), sign * field
+        for _ in range(steps):
+            x, y = x + step[0], y + step[1]
+            index = y.round().clamp(0, height - 1).long() * width + x.round().clamp(0, width - 1).long()
+            trail.append(index)
+            here = field[:, index]
+            step = here * torch.where((here * step).sum(0) < 0, -1.0, 1.0)
+    return torch.stack(trail)
+
+
+def bristles(noise: Tensor, trail: Tensor) -> Tensor:
+    """Average noise ``(1, 1, H, W)`` along :func:`trails`: same shape, zero mean and unit deviation."""
+    flat = noise.flatten()
+    total = flat.clone()
+    for index in trail[1:]:
+        total += flat[index]
+    centred = total - total.mean()
+    return (centred / centred.square().mean().sqrt().clamp_min(1e-6)).view_as(noise)
+
+
+def hold_tone(painted: Tensor, colored: Tensor, allowed: float) -> Tensor:
+    """Keep broad colors within ``allowed`` of the photo's in the owner's palette: no blotches on skin."""
+    details, coarse = decompose(painted, _TONE_LEVEL)
+    wanted = pyramid(colored, _TONE_LEVEL + 1)[-1]
+    return collapse(details, wanted + (coarse - wanted).clamp(-allowed, allowed))
+
+
+def show_through(painted: Tensor, colored: Tensor, detail: float) -> Tensor:
+    """Let the photo's own bands through where it has structure (faces, edges), not on flat areas."""
+    own_bands, coarse = decompose(painted, len(_SHOWN))
+    mixed = []
+    for photo_band, own_band, shown in zip(bands(colored, len(_SHOWN)), own_bands, _SHOWN, strict=True):
+        energy = box(luminance(photo_band).square(), 3).clamp_min(0).sqrt()
+        salience = energy / (energy + 2.0 * energy.mean() + 1e-4)
+        weight = (2 * detail * shown * salience).clamp(max=1.0)
+        mixed.append((1 - weight) * own_band + weight * 1.3 * photo_band)
+    return collapse(mixed, coarse)

@@ -1,0 +1,92 @@
+"""The surface part of a head: how strong paint marks are, and how their strength is spread.
+
+Photos are flat here and busy there; paint is everywhere. A head therefore remembers, for each
+Laplacian band of the owner's pictures, two distributions: of local contrast, and of the band's
+values. :meth:`Surface.finish` moves a picture's own distributions onto them, band by band, with
+monotone maps of bounded slope: first a gain per place (quiet places become as alive as the
+painting's quiet places, in their own strokes), then a curve per value and channel (Heeger & Bergen
+1995, on Laplacian bands; exact one-dimensional optimal transport). Nothing is moved in space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shared_model.pyramid import bands, box, collapse, decompose, luminance
+from shared_model.quantiles import curve, follow, quantiles, sample
+
+__all__ = ["CONTRASTS", "VALUES", "Surface"]
+
+CONTRASTS, VALUES = 33, 129  # quantiles kept per band: of local contrast, and of values per channel
+_RADIUS = 2  # local contrast is taken over a square of 5 x 5 pixels of its band
+_LOWEST_GAIN = 0.5
+_HIGHEST_GAINS = (3.0, 3.0, 2.5, 1.7, 1.3)  # finest band first; coarse bands hold shapes: no blotches on skin
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Distributions of the Laplacian bands of an owner's pictures, finest band first.
+
+    Parameters
+    ----------
+    contrast
+        ``(bands, CONTRASTS)`` quantiles of local luminance contrast.
+    values
+        ``(bands, 3, VALUES)`` quantiles of the band's red, green and blue.
+    """
+
+    contrast: Tensor
+    values: Tensor
+
+    @staticmethod
+    def of(pictures: Sequence[Tensor], *, count: int = len(_HIGHEST_GAINS)) -> Surface:
+        """Read the ``count`` finest bands of pictures, each ``(1, 3, H, W) float in [0, 1]``."""
+        details = [bands(picture.float(), count) for picture in pictures]
+        contrast = [
+            quantiles(torch.cat([sample(_contrast(d[i])) for d in details], -1), CONTRASTS)[0] for i in range(count)
+        ]
+        values = [quantiles(torch.cat([sample(d[i][0].flatten(1)) for d in details], -1), VALUES) for i in range(count)]
+        return Surface(torch.stack(contrast), torch.stack(values))
+
+    def to(self, device: torch.device) -> Surface:
+        """Return a copy on ``device``."""
+        return Surface(self.contrast.to(device), self.values.to(device))
+
+    def deviation(self, band: int) -> float:
+        """Return the root mean square of a band's values, all channels together."""
+        return float(self.values[band].square().mean().sqrt())
+
+    def finish(self, picture: Tensor) -> Tensor:
+        """Give a picture the owner's marks' strength, place by place and value by value.
+
+        Parameters
+        ----------
+        picture
+            ``(1, 3, H, W)``, near [0, 1], at the scale the head was fitted at.
+
+        Returns
+        -------
+        Tensor
+            Same shape, not clamped. What lies below the coarsest band stays as it is.
+        """
+        count = len(self.contrast)
+        details, coarse = decompose(picture, count)
+        done = []
+        for i, (band, most) in enumerate(zip(details, _HIGHEST_GAINS, strict=False)):
+            strength = _contrast(band)
+            wanted = follow(strength, curve(quantiles(sample(strength), CONTRASTS), self.contrast[i][None]))
+            gain = (wanted / strength).clamp(_LOWEST_GAIN, most).view(1, 1, *band.shape[-2:])
+            lively = (gain * band)[0].flatten(1)
+            moved = follow(lively, curve(quantiles(sample(lively), VALUES), self.values[i]))
+            bound = lively.abs() * most + 1e-3
+            done.append(torch.maximum(torch.minimum(moved, bound), -bound).view_as(band))
+        return collapse(done, coarse)
+
+
+def _contrast(band: Tensor) -> Tensor:
+    """Local root mean square of a band's luminance: ``(1, 3, H, W)`` to ``(1, H W)``."""
+    return box(luminance(band).square(), _RADIUS).clamp_min(1e-10).sqrt().flatten(1)

@@ -1,0 +1,1 @@
+"""The price of privacy: what a backbone learns at one epsilon and cohort after another."""

@@ -1,0 +1,71 @@
+"""The surface of a head: distributions of contrast and values move onto the painting's, places stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from shared_model.pyramid import bands
+from shared_model.surface import CONTRASTS, VALUES, Surface
+
+Pictures = Callable[..., Tensor]
+
+
+def _painting(side: int = 160) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return (0.5 + 0.15 * torch.randn(1, 3, side, side, generator=generator)).clamp(0, 1)
+
+
+def _half_flat() -> Tensor:
+    """A picture with a quiet half and a busy half."""
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(1, 3, 160, 160, generator=generator)
+    noise[:, :, :, :80] *= 0.03
+    noise[:, :, :, 80:] *= 0.2
+    return 0.5 + noise
+
+
+def test_the_tables_have_their_shapes() -> None:
+    surface = Surface.of([_painting(), _painting(90)], count=4)
+    assert surface.contrast.shape == (4, CONTRASTS) and surface.values.shape == (4, 3, VALUES)
+    assert bool((surface.contrast.diff(dim=1) >= 0).all()) and bool((surface.values.diff(dim=2) >= 0).all())
+
+
+def test_quiet_places_come_alive_within_bounds() -> None:
+    photo, surface = _half_flat(), Surface.of([_painting()])
+    before, after = bands(photo, 1)[0], bands(surface.finish(photo), 1)[0]
+    quiet, busy = (slice(None), slice(None), slice(None), slice(8, 72)), (..., slice(88, 152))
+    lifted = float(after[quiet].std() / before[quiet].std())
+    assert 1.5 < lifted < 10  # at most 3 for the gain and 3 for the curve
+    assert float(after[quiet].std()) < float(after[busy].std())  # what was quieter stays quieter
+
+
+def test_values_take_the_paintings_distribution() -> None:
+    painting, photo = _painting(), 0.3 + 0.4 * _painting(200).flip(-1)
+    wanted = bands(painting, 1)[0].std()
+    photo_band, done = bands(photo, 1)[0].std(), bands(Surface.of([painting]).finish(photo), 1)[0].std()
+    assert abs(float(done / wanted) - 1) < 0.1 < abs(float(photo_band / wanted) - 1)
+
+
+def test_the_owners_own_picture_hardly_changes() -> None:
+    painting = _painting()
+    assert float((Surface.of([painting]).finish(painting) - painting).abs().mean()) < 0.01
+
+
+def test_nothing_moves_in_space(picture: Pictures) -> None:
+    photo = picture(3, 128, 128)
+    done = Surface.of([_painting()]).finish(photo)
+    for own, new in zip(bands(photo, 2), bands(done, 2), strict=True):
+        a, b = own.flatten() - own.mean(), new.flatten() - new.mean()
+        assert float((a @ b) / (a.norm() * b.norm())) > 0.7
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (5, 9), (33, 50)])
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_flat_and_tiny_pictures_stay_finite(size: tuple[int, int], value: float) -> None:
+    done = Surface.of([_painting(64)]).finish(torch.full((1, 3, *size), value))
+    assert done.shape[-2:] == size and bool(torch.isfinite(done).all())
+    assert float((done - value).abs().max()) < 0.05  # nothing is made out of nothing
