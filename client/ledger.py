@@ -301,8 +301,8 @@ class Ledger:
         if not total <= book.max_epsilon:
             before = total_loss(book, account=self._account)
             raise BudgetError(
-                f"round {entry.round} of run {entry.run} would bring the privacy loss from {before:.2f} to {total:.2f}, "
-                f"above your budget of {book.max_epsilon:g}",
+                f"round {entry.round} of run {entry.run} would bring the privacy loss from {before:.2f} to "
+                f"{total:.2f}, above your budget of {book.max_epsilon:g}",
                 hint="nothing was sent; this device takes no further part in this run",
             )
         return after, total

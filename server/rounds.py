@@ -46,7 +46,6 @@ from shared_model.backbone import Backbone
 from shared_model.config import LossConfig, to_dict
 from shared_model.correlated import new_key
 from shared_model.errors import CompatibilityError, Interrupted, PrivacyError
-from shared_model.mechanism import Mechanism
 from shared_model.messages import ARRAY, RoundRequest
 from shared_model.noise import Entropy, secure_normal
 from shared_model.split import flatten
