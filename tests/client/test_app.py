@@ -136,7 +136,9 @@ def test_a_request_beyond_the_policy_is_refused_unpaid(changes: dict[str, object
     reply = ask(replace(REQUEST, **changes))
     assert reply.error.code == 101
     assert reply.error.reason == "Refused"
-    assert not (folder / "ledger.json").exists()
+    summary = Ledger.open(folder / "ledger.json").summary()
+    assert summary["entries"] == []
+    assert [refusal["count"] for refusal in summary["refusals"]] == [1]
 
 
 def test_a_simulated_device_accepts_rescaled_noise(ask: Ask) -> None:
