@@ -37,7 +37,7 @@ from shared_model.files import read_bytes, write_atomic
 
 __all__ = ["FORMAT", "RoundState", "StateStore"]
 
-FORMAT = "easel-round-state-2"
+FORMAT = "easel-round-state-3"
 FILE = "state.safetensors"
 
 

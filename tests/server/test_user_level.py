@@ -5,8 +5,8 @@ Noise is off where the sensitivity is measured and on where its size is; the rea
 
 from __future__ import annotations
 
-import secrets
 import math
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
