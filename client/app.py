@@ -10,6 +10,7 @@ number ``partition-id`` of the folders in ``devices-dir`` of the run's configura
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from logging import Logger, getLogger
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from client.data import load_device, load_records
 from client.ledger import Ledger, Reservation
+from client.paths import witness_folder
 from client.policy import load_policy
 from client.private_training import LocalSettings, train_example_level, train_user_level
 from client.secure_stages import Stage, answer
@@ -32,11 +34,12 @@ from shared_model.errors import (
     CompatibilityError,
     ConfigError,
     EaselError,
+    LedgerError,
     MissingError,
     PrivacyError,
     TooSoonError,
 )
-from shared_model.messages import ARRAY, PROTOCOL, REPLY, SETTINGS, WITHIN, RoundRequest
+from shared_model.messages import ARRAY, NOTICE, PROTOCOL, REPLY, SETTINGS, WITHIN, RoundRequest
 from shared_model.noise import norm
 from shared_model.privacy import clip, quantize
 from shared_model.secure_terms import SECURE
@@ -46,7 +49,7 @@ from shared_model.weights import architecture_hash
 __all__ = ["app", "device_folder", "pack", "participate", "read_request"]
 
 LEDGER = "ledger.json"
-_REFUSED, _BUDGET, _FAILED, _TOO_SOON, _ANSWERED = 101, 102, 103, 104, 110
+_REFUSED, _BUDGET, _FAILED, _TOO_SOON, _ANSWERED, _LEDGER = 101, 102, 103, 104, 110, 111
 _MASKED = "masked update"
 
 app = ClientApp()
@@ -66,6 +69,8 @@ def train(message: Message, context: Context) -> Message:
         return _declined(message, _REFUSED, error, log)
     except _Answered as error:
         return _declined(message, _ANSWERED, error, log)
+    except LedgerError as error:
+        return _declined(message, _LEDGER, error, log)
     except Exception as error:
         return _declined(message, _FAILED, error, log)
 
@@ -86,10 +91,33 @@ def _reply(message: Message, context: Context, log: Logger) -> Message:
     try:
         load_policy(folder, simulated=simulated).check(request, parameters=len(vector))
     except EaselError as error:
+        _note_refusal(folder, request, error, simulated=simulated)
         raise _Refused(error.message, hint=error.hint) from error
-    content = participate(folder, request, vector)
+    content = participate(folder, request, vector, simulated=simulated, seen=_seen(message))
     log.info("round %d of run %s: update sent", request.round, request.run)
     return Message(content, reply_to=message)
+
+
+def _seen(message: Message) -> int:
+    """Return how many participations of this device the server says it has seen; 0 if it says nothing."""
+    notice = message.content.get(NOTICE)
+    seen = notice.get("seen", 0) if isinstance(notice, ConfigRecord) else 0
+    if not isinstance(seen, int) or seen < 0:
+        raise CompatibilityError("the server's notice is not a count", hint="update easel on the older side")
+    return seen
+
+
+def _ledger(folder: Path, *, simulated: bool) -> Ledger:
+    """Open the device's ledger, or make it; simulated devices come and go, and have no second memory."""
+    device = load_device(folder)
+    witness = None if simulated else witness_folder()
+    return Ledger.open(folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta, witness=witness)
+
+
+def _note_refusal(folder: Path, request: RoundRequest, error: EaselError, *, simulated: bool) -> None:
+    """Write down for the owner what was turned down; the refusal stands whether this succeeds or not."""
+    with contextlib.suppress(EaselError):
+        _ledger(folder, simulated=simulated).refuse(request.run, request.round, error.message)
 
 
 def _declined(message: Message, code: int, error: Exception, log: Logger) -> Message:
@@ -153,16 +181,19 @@ def read_request(message: Message) -> tuple[RoundRequest, Tensor]:
     return request, torch.from_numpy(array.numpy().copy())
 
 
-def participate(folder: Path, request: RoundRequest, vector: Tensor) -> RecordDict:
+def participate(
+    folder: Path, request: RoundRequest, vector: Tensor, *, simulated: bool = False, seen: int = 0
+) -> RecordDict:
     """Spend the budget, train, and build the upload.
 
     Guarantees
     ----------
     The ledger holds the round's price before training starts, and the size of the upload before
     it is handed to the transport. The upload is one array with an L2 norm of at most
-    ``request.clip``, its scale, with adaptive clipping one bit (whether the clip was long enough),
-    and what the server already knows. Where noise is correlated over the rounds, no two rounds of
-    a run are closer than its separation, by this device's own ledger.
+    ``request.clip``, its scale, a name of the ledger that means nothing outside this run, how often
+    this device has taken part in it, with adaptive clipping one bit (whether the clip was long
+    enough), and what the server already knows. Where noise is correlated over the rounds, no two
+    rounds of a run are closer than its separation, by this device's own ledger.
 
     Assumes
     -------
@@ -176,34 +207,42 @@ def participate(folder: Path, request: RoundRequest, vector: Tensor) -> RecordDi
     ------
     BudgetError
         If the owner's budget would be passed; nothing was trained then.
+    LedgerError
+        If the request is a replay, or the ledger is not the latest one; nothing was trained then.
     TooSoonError
         If the device took part in this run too recently; nothing was trained then.
     EaselError
         If the folder cannot be used.
     """
-    ledger, reservation, delta = _paid_update(folder, request, vector)
+    ledger, reservation, delta = _paid_update(folder, request, vector, simulated=simulated, seen=seen)
     values, scale = pack(delta, request)
     reply = ConfigRecord({"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)})
+    reply.update({"ledger": reservation.tag, "entry": reservation.participation})
     if request.adaptive_clip:
         reply[WITHIN] = norm(delta) <= request.clip
     content = RecordDict({ARRAY: ArrayRecord({ARRAY: Array(values)}), REPLY: reply})
-    ledger.sent(reservation, bytes_sent=values.nbytes + 4 + int(request.adaptive_clip))
+    nbytes = values.nbytes + 4 + int(request.adaptive_clip)
+    ledger.sent(reservation, bytes_sent=nbytes, kind=f"clipped update, {request.upload}")
     ledger.commit(reservation)
     return content
 
 
-def _paid_update(folder: Path, request: RoundRequest, vector: Tensor) -> tuple[Ledger, Reservation, Tensor]:
+def _paid_update(
+    folder: Path, request: RoundRequest, vector: Tensor, *, simulated: bool, seen: int = 0
+) -> tuple[Ledger, Reservation, Tensor]:
     """Reserve the round's privacy, then train; the update is not clipped yet."""
     backbone = Backbone(request.model)
     unflatten(backbone, vector)
     device = load_device(folder)
-    ledger = Ledger.open(folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta)
+    ledger = _ledger(folder, simulated=simulated)
     reservation = ledger.reserve(
         request.run,
         request.round,
         mechanism=request.price,
         steps=request.local_steps if request.unit == "example" else 1,
         separation=request.min_separation if request.factorized else 0,
+        attempt=request.attempt,
+        seen=seen,
     )
     return ledger, reservation, _train(backbone, folder, request, seed=_seed(request, device.seed))
 
@@ -229,8 +268,8 @@ def _secure_reply(folder: Path, message: Message, *, simulated: bool, log: Logge
     def train() -> Tensor:
         started.append(1)
         request, vector = read_request(message)
-        _refuse_a_second_sum(folder, request)
-        ledger, reservation, delta = _paid_update(folder, request, vector)
+        _refuse_a_second_sum(folder, request, simulated=simulated)
+        ledger, reservation, delta = _paid_update(folder, request, vector, simulated=simulated)
         paid.append((ledger, reservation))
         return delta
 
@@ -261,7 +300,7 @@ def _size(request: RoundRequest) -> int:
     return size(request.model)
 
 
-def _refuse_a_second_sum(folder: Path, request: RoundRequest) -> None:
+def _refuse_a_second_sum(folder: Path, request: RoundRequest, *, simulated: bool) -> None:
     path = folder / LEDGER
     sent = Ledger.open(path).entries() if path.exists() else ()
     if any((entry.run, entry.round, entry.kind) == (request.run, request.round, _MASKED) for entry in sent):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared_model.errors import EaselError
+from shared_model.errors import EaselError, MissingError
 
 __all__ = ["Check", "examine", "worst"]
 
@@ -229,9 +229,13 @@ def _is_installed(package: str) -> bool:
 def check_ledger(folder: Path) -> list[Check]:
     """Look at the privacy ledger of a device folder: whole, and within its limit."""
     path = folder / "ledger.json"
-    if not path.exists() and not path.with_name("ledger.json.seal").exists():
-        return [Check("ledger", "ok", "none: this device has never taken part in training together")]
     from client.ledger import Ledger
+    from client.paths import witness_folder
 
-    book = Ledger.open(path).book()
+    try:
+        book = Ledger.open(path, witness=witness_folder()).book()
+    except MissingError:
+        return [Check("ledger", "ok", "none: this device has never taken part in training together")]
+    if book.incomplete:
+        return [Check("ledger", "warn", f"an old copy: all of the budget counts as spent, {path}")]
     return [Check("ledger", "ok", f"{len(book.entries)} entries, limit epsilon {book.max_epsilon:g}, {path}")]

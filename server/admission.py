@@ -40,6 +40,9 @@ class Verdict:
         Why it was dropped; empty when admitted.
     nbytes
         Payload of the reply.
+    ledger, entry
+        What the device's ledger calls itself in this run, and which participation it says this is;
+        empty and 0 where the reply did not say.
     within
         With adaptive clipping, whether the device says that its update was within the clip. To be
         summed and noised like the update, never looked at alone.
@@ -49,6 +52,8 @@ class Verdict:
     update: Tensor | None = None
     reason: str = ""
     nbytes: int = 0
+    ledger: str = ""
+    entry: int = 0
     within: bool | None = None
 
 
@@ -63,13 +68,23 @@ class Admission:
         Length P of an update.
     asked
         Node by message id.
+    participations
+        The highest participation seen of each ledger in this run.
     """
 
-    def __init__(self, request: RoundRequest, *, size: int, asked: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        request: RoundRequest,
+        *,
+        size: int,
+        asked: Mapping[str, int],
+        participations: Mapping[str, int] | None = None,
+    ) -> None:
         self.request = request
         self.size = size
         self.asked = dict(asked)
         self._seen: set[int] = set()
+        self._participations = dict(participations or {})
 
     def judge(self, message: Message) -> Verdict:
         """Return the verdict on one reply.
@@ -78,7 +93,8 @@ class Admission:
         ----------
         An admitted update has the asked length, only finite numbers, and an L2 norm (in float64)
         of at most ``clip * (1 + 1e-6)``; it answers this round of this run; no second update of
-        the same device is admitted.
+        the same device is admitted, nor two of the same ledger, nor one of a ledger that counts fewer
+        participations than it has sent already (a restored backup).
 
         Assumes
         -------
@@ -117,16 +133,23 @@ class Admission:
         update: Tensor | None = None
         if set(array_record) == {ARRAY} and isinstance(reply, ConfigRecord):
             reason = self._check_reply(reply)
-        if not reason:
-            update, reason = self._read(array_record[ARRAY], reply)
-        if update is None or not isinstance(reply, ConfigRecord):
+        if reason or not isinstance(reply, ConfigRecord):
             return Verdict(node, reason=reason, nbytes=nbytes)
-        within = reply[WITHIN] is True if self.request.adaptive_clip else None
-        return Verdict(node, update=update, nbytes=nbytes, within=within)
+        ledger, entry = str(reply["ledger"]), int(str(reply["entry"]))
+        if entry <= self._participations.get(ledger, 0):
+            reason = "its ledger went back"
+        else:
+            self._participations[ledger] = entry
+            update, reason = self._read(array_record[ARRAY], reply)
+        within = reply[WITHIN] is True if update is not None and self.request.adaptive_clip else None
+        return Verdict(node, update=update, reason=reason, nbytes=nbytes, within=within, ledger=ledger, entry=entry)
 
     def _check_reply(self, reply: ConfigRecord) -> str:
-        keys = {"protocol", "run", "round", "scale"} | ({WITHIN} if self.request.adaptive_clip else set())
-        if set(reply) != keys or reply["protocol"] != PROTOCOL:
+        keys = {"protocol", "run", "round", "scale", "ledger", "entry"}
+        if set(reply) != keys | ({WITHIN} if self.request.adaptive_clip else set()) or reply["protocol"] != PROTOCOL:
+            return "wrong keys"
+        ledger, entry = reply["ledger"], reply["entry"]
+        if not (isinstance(ledger, str) and len(ledger) == 16 and isinstance(entry, int) and 1 <= entry < 1 << 31):
             return "wrong keys"
         if self.request.adaptive_clip and not isinstance(reply[WITHIN], bool):
             return "bad bit"

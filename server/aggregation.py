@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from shared_model.discrete import lattice, to_lattice, toward_zero
 from shared_model.errors import ConfigError, FederationError
 from shared_model.noise import secure_normal
 
@@ -31,19 +32,29 @@ class Noise(Protocol):
     """Draws Gaussian noise as float64; :func:`shared_model.noise.secure_normal` outside tests."""
 
     def __call__(self, shape: tuple[int, ...], *, std: float) -> Tensor:
-        """Return noise of this shape and standard deviation."""
+        """Return noise of this shape and standard deviation, in multiples of ``lattice(std)``."""
 
 
 class StreamingSum:
-    """Adds updates one at a time in float64.
+    """Adds updates one at a time, exactly.
+
+    Guarantees
+    ----------
+    With a ``step`` each update is put on the lattice on its own, towards zero, so its norm does not
+    grow, and the float64 sum is exact below 2^53 steps: it does not depend on the order, and one
+    device changes it by at most its clip.
 
     Parameters
     ----------
     size
         Length of an update.
+    step
+        The lattice of the noise that will be added (:func:`shared_model.discrete.lattice`); 0 for a
+        plain float64 sum, where no noise will be.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, step: float = 0.0) -> None:
+        self.step = step
         self.total = torch.zeros(size, dtype=torch.float64)
         self.count = 0
         self.within = 0.0
@@ -65,7 +76,7 @@ class StreamingSum:
         """
         if update.shape != self.total.shape:
             raise FederationError(f"an update has shape {tuple(update.shape)}, not {tuple(self.total.shape)}")
-        self.total += update.double()
+        self.total += toward_zero(update, step=self.step)
         self.count += 1
         self.within += 0.0 if within is None else within - 0.5
 
@@ -77,11 +88,15 @@ def noisy_average(total: StreamingSum, *, planned: int, std: float, noise: Noise
     ----------
     One device changes the sum by at most the clip, so noise of ``std = noise_multiplier * clip``
     makes the result a Gaussian mechanism with that multiplier. The divisor is public and does not
-    depend on who replied.
+    depend on who replied. Sum and noise are whole numbers of lattice steps and their sum is exact:
+    dividing and rounding it to float32 afterwards is post-processing, so no low bits of
+    floating-point numbers leak (:mod:`shared_model.discrete`).
 
     Assumes
     -------
     Every update was admitted with an L2 norm of at most the clip, and at most once per device.
+    ``total`` was summed on ``lattice(std)``; if not, it is put there now, and rounding may add
+    2^-24 standard deviations per parameter to the sensitivity.
 
     Edge cases
     ----------
@@ -108,7 +123,9 @@ def noisy_average(total: StreamingSum, *, planned: int, std: float, noise: Noise
     if not (math.isfinite(std) and std >= 0):
         raise FederationError(f"the noise on the sum must be 0 or more and finite, not {std}")
     drawn = noise(tuple(total.total.shape), std=std)
-    return ((total.total + drawn) / planned).float()
+    step = lattice(std) if std else 0.0
+    exact = to_lattice(total.total, step=step) + to_lattice(drawn, step=step)
+    return (exact / planned).float()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from server.config import FederationConfig
 from shared_model.adaptive_clip import update_noise
+from shared_model.discrete import lattice
 from shared_model.mechanism import Mechanism
 from shared_model.privacy import calibrate, epsilon, require_useful
 
@@ -108,6 +109,11 @@ class Budget:
     def _scale(self) -> float:
         """What a simulation shrinks its noise by."""
         return self.config.simulated_cohort / self.config.cohort if self.config.simulated else 1.0
+
+    def step(self, clip: float) -> float:
+        """Return the lattice on which updates are summed (:func:`shared_model.discrete.lattice`); 0 without noise."""
+        std = self.std(clip)
+        return lattice(std) if std > 0.0 else 0.0
 
     def epsilon(self, rounds: int) -> float:
         """Epsilon of the (nominal) fleet after so many charged rounds."""

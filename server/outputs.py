@@ -33,7 +33,7 @@ def privacy_facts(state: RoundState, config: FederationConfig) -> dict[str, Any]
     """Return :meth:`server.budget.Budget.statement` of a state, JSON-ready."""
     budget = Budget(config, state.noise_multiplier)
     clips = [report.clip for report in state.reports]
-    return budget.statement(state.reserved, parameters=len(state.backbone), clips=clips)
+    return budget.statement(state.charged, parameters=len(state.backbone), clips=clips)
 
 
 def write_progress(folder: Path | str, state: RoundState, config: FederationConfig) -> None:

@@ -4,12 +4,16 @@ Flower carries the messages and nothing else. ``plan`` and ``step`` are pure but
 sampling; :func:`run` saves the state before and after every round.
 
 Guarantees
-    A round's privacy is charged in the saved state before its request is sent. Noise is added before
-    anything of a round is saved or reported. A round that a crash interrupted has released nothing,
-    so its repetition uses the same charge; a finished round is never repeated.
+    A round's privacy is charged in the saved state, then in the server's own ledger, before its
+    request is sent. Noise is added before anything of a round is saved or reported. A round that a
+    crash interrupted has released nothing, so its repetition uses the same charge, as a new attempt; a
+    finished round is never repeated. Where state and ledger disagree the larger charge counts
+    (:class:`server.ledger.ServerLedger`), and no more rounds are run than the noise was solved for.
 Assumes
-    Nobody reads the memory of a running server; nobody restores an older state file.
+    Nobody reads the memory of a running server; nobody restores state AND ledger of an earlier moment.
 Edge cases
+    An older state that was put back goes on under the charge of all rounds that were ever run; where
+    noise is correlated over the rounds it does not go on at all.
     Below quorum the round is skipped: backbone and clip stay, the charge stays. No reply at all is
     such a round.
 """
@@ -32,6 +36,7 @@ from server.aggregation import Noise, StreamingSum, server_optimizer
 from server.budget import Budget, solve_noise
 from server.cohort import choose, remember
 from server.config import FederationConfig
+from server.ledger import Price, ServerLedger
 from server.release import Release, release
 from server.report import RoundReport, bounded
 from server.secure import Summed, check_secure, secure_sum, secure_terms
@@ -120,6 +125,7 @@ def plan(state: RoundState, nodes: Sequence[int], *, config: FederationConfig) -
         record_rate=min(1.0, config.batch / config.records),
         upload=config.upload,
         seed=config.seed,
+        attempt=max(number, state.attempt),
     )
     return Plan(request, chosen)
 
@@ -163,7 +169,8 @@ def step(
         raise PrivacyError(f"round {number} was not charged before it was run")
     budget = Budget(config, state.noise_multiplier)
     if summed is None:
-        total, reasons, nbytes = _collect(verdicts, StreamingSum(len(state.backbone)), asked=len(current.nodes))
+        exact = StreamingSum(len(state.backbone), step=budget.step(state.clip))
+        total, reasons, nbytes = _collect(verdicts, exact, asked=len(current.nodes))
     else:
         total, reasons, nbytes, noise = summed.total, summed.reasons, summed.bytes_up, _no_more_noise
     keys = (*state.noise_keys, new_key(entropy=entropy)) if config.factorization else ()
@@ -175,8 +182,8 @@ def step(
         accepted=total.count,
         reasons=dict(sorted(reasons.items())),
         released=enough,
-        epsilon=bounded(budget.epsilon(number)),
-        run_epsilon=bounded(budget.run_epsilon(number)),
+        epsilon=bounded(budget.epsilon(state.charged)),
+        run_epsilon=bounded(budget.run_epsilon(state.charged)),
         clip=state.clip,
         within=done.within,
         update_norm=done.length,
@@ -227,6 +234,10 @@ def run(
     ------
     ConfigError
         If the configuration differs from the saved run's.
+    LedgerError
+        If the folder's ledger is malformed, truncated or edited.
+    PrivacyError
+        If an older state was put back and all rounds that the noise pays for are charged already.
     FederationError
         If too few devices connect, or another server uses the same folder.
     Interrupted
@@ -240,10 +251,15 @@ def run(
             store.save(state)
         state.check_config(config)
         _check_architecture(state)
+        ledger = ServerLedger(store.folder)
+        state = ledger.reconcile(state, price=_price(state, config))
+        store.save(state)
         on_start(state)
         try:
             while state.round < config.rounds:
-                state = _one_round(grid, store, state, config=config, timing=patience, noise=noise, entropy=entropy)
+                state = _one_round(
+                    grid, store, ledger, state, config=config, timing=patience, noise=noise, entropy=entropy
+                )
                 on_round(state, state.reports[-1])
         except KeyboardInterrupt as error:
             raise Interrupted(
@@ -256,6 +272,7 @@ def run(
 def _one_round(
     grid: Grid,
     store: StateStore,
+    ledger: ServerLedger,
     state: RoundState,
     *,
     config: FederationConfig,
@@ -266,29 +283,66 @@ def _one_round(
     enough = max(config.min_nodes, config.simulated_population)
     nodes = wait_for_nodes(grid, enough, limit_s=config.wait_s, timing=timing)
     started = timing.clock()
+    state = state.reserve()
+    _check_charge(state, config)
     current = plan(state, nodes, config=config)
     number = current.request.round
-    state = dataclasses.replace(
-        state.reserve(), asked=remember(state.asked, current.nodes, round=number, config=config)
-    )
+    state = dataclasses.replace(state, asked=remember(state.asked, current.nodes, round=number, config=config))
     store.save(state)
+    account = ledger.charge(state, price=_price(state, config))
     if config.secure_aggregation:
-        return _secure_round(grid, store, state, current, config=config, timing=timing, started=started)
+        state = _secure_round(grid, state, current, config=config, timing=timing, started=started)
+        store.save(state)
+        ledger.finish(state, ())
+        return state
     content = request_content(current.request, state.backbone)
-    asked = send(grid, content, current.nodes, group=str(number), ttl_s=config.deadline_s + 60.0)
-    verdicts = _judge(grid, asked, current, size=len(state.backbone), limit_s=config.deadline_s, timing=timing)
+    asked = send(
+        grid,
+        content,
+        current.nodes,
+        group=str(number),
+        ttl_s=config.deadline_s + 60.0,
+        seen=account.seen(state.run),
+    )
+    admission = Admission(
+        current.request,
+        size=len(state.backbone),
+        asked=asked,
+        participations=account.participations.get(state.run, {}),
+    )
+    replies: list[tuple[int, str, int]] = []
+    verdicts = _judge(grid, admission, replies, limit_s=config.deadline_s, timing=timing)
     state = step(state, current, verdicts, config=config, noise=noise, entropy=entropy)
     report = dataclasses.replace(
         state.reports[-1], bytes_down=_payload(content) * len(asked), seconds=timing.clock() - started
     )
     state = dataclasses.replace(state, reports=(*state.reports[:-1], report))
     store.save(state)
+    ledger.finish(state, replies)
     return state
+
+
+def _check_charge(state: RoundState, config: FederationConfig) -> None:
+    """Refuse a round beyond those that the noise was solved for."""
+    if state.noise_multiplier == 0.0:
+        return
+    if state.charged > config.rounds or (config.factorization and state.extra):
+        raise PrivacyError(
+            f"the privacy of all {config.rounds} rounds is spent: the ledger knows {state.extra} rounds that were run "
+            f"before an older state was put back",
+            hint="the backbone of the last finished round is the result of this run",
+        )
+
+
+def _price(state: RoundState, config: FederationConfig) -> Price:
+    """Say what the ledger is to write down for a round."""
+    mechanism = Budget(config, state.noise_multiplier).mechanism
+    steps = 1 if config.unit == "user" else config.local_steps
+    return Price(mechanism, steps, whole_run=config.factorization is not None)
 
 
 def _secure_round(
     grid: Grid,
-    store: StateStore,
     state: RoundState,
     current: Plan,
     *,
@@ -296,10 +350,11 @@ def _secure_round(
     timing: Timing,
     started: float,
 ) -> RoundState:
-    """Finish a charged round by secure aggregation; interrupted, it is asked again under the same charge.
+    """Return a charged round finished by secure aggregation; interrupted, it is asked again under the same charge.
 
     A device masks one update per round at most, so a repetition never gives a second sum of the same
-    devices: those that had answered decline, and with too few others the round is skipped.
+    devices: those that had answered decline, and with too few others the round is skipped. What the
+    devices' ledgers count is not told here: single replies say nothing.
     """
     std = Budget(config, state.noise_multiplier).std(state.clip)
     summed = secure_sum(
@@ -314,9 +369,7 @@ def _secure_round(
     )
     state = step(state, current, (), config=config, summed=summed)
     report = dataclasses.replace(state.reports[-1], bytes_down=summed.bytes_down, seconds=timing.clock() - started)
-    state = dataclasses.replace(state, reports=(*state.reports[:-1], report))
-    store.save(state)
-    return state
+    return dataclasses.replace(state, reports=(*state.reports[:-1], report))
 
 
 def _no_more_noise(shape: tuple[int, ...], *, std: float) -> Tensor:
@@ -325,11 +378,14 @@ def _no_more_noise(shape: tuple[int, ...], *, std: float) -> Tensor:
 
 
 def _judge(
-    grid: Grid, asked: dict[str, int], current: Plan, *, size: int, limit_s: float, timing: Timing
+    grid: Grid, admission: Admission, replies: list[tuple[int, str, int]], *, limit_s: float, timing: Timing
 ) -> Iterator[Verdict]:
-    admission = Admission(current.request, size=size, asked=asked)
-    for message in receive(grid, asked, limit_s=limit_s, timing=timing):
-        yield admission.judge(message)
+    """Judge replies as they come, and note in ``replies`` what the devices' ledgers say."""
+    for message in receive(grid, admission.asked, limit_s=limit_s, timing=timing):
+        verdict = admission.judge(message)
+        if verdict.node is not None and verdict.ledger:
+            replies.append((verdict.node, verdict.ledger, verdict.entry))
+        yield verdict
     for node in admission.missing():
         yield Verdict(node, reason="late")
 

@@ -37,7 +37,7 @@ from shared_model.files import read_bytes, write_atomic
 
 __all__ = ["FORMAT", "RoundState", "StateStore"]
 
-FORMAT = "easel-round-state-2"
+FORMAT = "easel-round-state-3"
 FILE = "state.safetensors"
 
 
@@ -73,6 +73,11 @@ class RoundState:
     asked
         Correlated noise only: the round in which each device was last asked, as far as that keeps
         it out of the next one.
+    attempt
+        Rounds begun, those included that a crash interrupted; devices refuse one they know.
+    extra
+        Rounds that were charged beyond ``reserved``: an older state was put back after them
+        (:meth:`server.ledger.ServerLedger.reconcile`).
     """
 
     run: str
@@ -88,10 +93,17 @@ class RoundState:
     reports: tuple[RoundReport, ...] = ()
     noise_keys: tuple[bytes, ...] = field(default=(), repr=False)
     asked: Mapping[int, int] = field(default_factory=dict)
+    attempt: int = 0
+    extra: int = 0
+
+    @property
+    def charged(self) -> int:
+        """Rounds whose privacy is spent, whatever this state remembers of them."""
+        return self.reserved + self.extra
 
     def reserve(self) -> RoundState:
-        """Charge the next round; charging it twice changes nothing."""
-        return dataclasses.replace(self, reserved=self.round + 1)
+        """Charge the next round and begin an attempt at it; charging it twice costs nothing more."""
+        return dataclasses.replace(self, reserved=self.round + 1, attempt=self.attempt + 1)
 
     def check_config(self, config: FederationConfig) -> None:
         """Refuse to go on under another configuration.
@@ -197,6 +209,8 @@ class StateStore:
                 "clip": state.clip,
                 "noise_keys": [key.hex() for key in state.noise_keys],
                 "asked": {str(node): number for node, number in state.asked.items()},
+                "attempt": state.attempt,
+                "extra": state.extra,
                 "reports": [report.to_dict() for report in state.reports],
             },
             sort_keys=True,
@@ -254,6 +268,8 @@ def _state(values: Mapping[str, Any], tensors: dict[str, Tensor]) -> RoundState:
         noise_keys=tuple(bytes.fromhex(key) for key in values["noise_keys"]),
         asked={int(node): number for node, number in values["asked"].items()},
         reports=tuple(RoundReport.from_dict(entry) for entry in values["reports"]),
+        attempt=values.get("attempt", values["reserved"]),
+        extra=values.get("extra", 0),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
+import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -11,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from server.config import FederationConfig
+from server.ledger import ServerLedger
 from server.outputs import BACKBONE, privacy_facts
 from server.places import resolve_backbone
 from server.report import shown
-from server.state import StateStore
+from server.state import RoundState, StateStore
 from server.superlink import program
 from shared_model.config import parse
 from shared_model.errors import EaselError, MissingError
@@ -58,6 +61,7 @@ def facts(run_dir: Path) -> dict[str, Any]:
         "bytes_down": sum(report.bytes_down for report in state.reports),
         "bytes_up": sum(report.bytes_up for report in state.reports),
         "privacy": privacy_facts(state, config),
+        "ledger": _ledger(run_dir, state, config),
         "backbone": str(backbone) if backbone.exists() else None,
         "rounds": [report.to_dict() for report in state.reports],
     }
@@ -77,6 +81,7 @@ def show(run_dir: Path, *, as_json: bool) -> str:
     lines.append(f"privacy: {privacy['says']}")
     if privacy["simulated"]:
         lines.append(f"  nominal epsilon {shown(privacy['epsilon'])}, this run's own {shown(privacy['run_epsilon'])}")
+    lines.append(_ledger_line(found["ledger"]))
     if found["backbone"]:
         lines.append(f"backbone: {found['backbone']}")
     return "\n".join(lines)
@@ -98,6 +103,31 @@ def examine(*, as_json: bool) -> tuple[str, bool]:
         listed = [{"check": name, "ok": good, "detail": detail} for name, good, detail in checks]
         return json.dumps({"ok": healthy, "checks": listed}, indent=2), healthy
     return "\n".join(f"{'ok ' if good else 'BAD'} {name}: {detail}" for name, good, detail in checks), healthy
+
+
+def _ledger(run_dir: Path, state: RoundState, config: FederationConfig) -> dict[str, Any]:
+    """Say what the folder's ledger has charged: this run, and all runs in the folder together."""
+    account = ServerLedger(run_dir).load()
+    history = [item for item in account.history() if item[0].unit == config.unit]
+    total = epsilon(history, delta=config.effective_delta)
+    return {
+        "rounds_charged": account.rounds(state.run),
+        "rounds_before_an_older_state_was_put_back": state.extra,
+        "attempts": state.attempt,
+        "runs": list(dict.fromkeys(charge.run for charge in account.charges)),
+        "epsilon_all_runs": total if math.isfinite(total) else None,
+        "charges": [dataclasses.asdict(charge) for charge in account.charges],
+    }
+
+
+def _ledger_line(ledger: dict[str, Any]) -> str:
+    runs, charged = len(ledger["runs"]), ledger["rounds_charged"]
+    text = f"ledger: {charged} round{'s' if charged != 1 else ''} of this run charged in {ledger['attempts']} attempts"
+    if ledger["rounds_before_an_older_state_was_put_back"]:
+        text += f", {ledger['rounds_before_an_older_state_was_put_back']} of them before an older state was put back"
+    if runs > 1:
+        text += f"; all {runs} runs in this folder: epsilon {shown(ledger['epsilon_all_runs'])}"
+    return text
 
 
 def _attempt(check: Callable[[], object]) -> tuple[bool, str]:

@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 from torch import Tensor
 
 from shared_model.errors import FederationError
-from shared_model.messages import ARRAY, SETTINGS, RoundRequest
+from shared_model.messages import ARRAY, NOTICE, SETTINGS, RoundRequest
 
 __all__ = ["Timing", "receive", "request_content", "send", "send_each", "wait_for_nodes"]
 
@@ -76,9 +76,21 @@ def wait_for_nodes(grid: Grid, count: int, *, limit_s: float, timing: Timing) ->
         pause = min(2 * pause, timing.longest_s)
 
 
-def send(grid: Grid, content: RecordDict, nodes: Sequence[int], *, group: str, ttl_s: float) -> dict[str, int]:
-    """Send one content to many devices; return the device by message id, of those that were reached."""
-    return send_each(grid, ((node, content) for node in nodes), group=group, ttl_s=ttl_s)
+def send(
+    grid: Grid,
+    content: RecordDict,
+    nodes: Sequence[int],
+    *,
+    group: str,
+    ttl_s: float,
+    seen: Mapping[int, int] | None = None,
+) -> dict[str, int]:
+    """Send one content to many devices; return the device by message id, of those that were reached.
+
+    A device in ``seen`` is told, alone, how many of its participations the server has seen.
+    """
+    known = seen or {}
+    return send_each(grid, ((node, _noticed(content, known.get(node, 0))) for node in nodes), group=group, ttl_s=ttl_s)
 
 
 def send_each(grid: Grid, contents: Iterable[tuple[int, RecordDict]], *, group: str, ttl_s: float) -> dict[str, int]:
@@ -92,6 +104,10 @@ def send_each(grid: Grid, contents: Iterable[tuple[int, RecordDict]], *, group: 
             if message.metadata.message_id in pushed:
                 asked[message.metadata.message_id] = node
     return asked
+
+
+def _noticed(content: RecordDict, seen: int) -> RecordDict:
+    return RecordDict({**content, NOTICE: ConfigRecord({"seen": seen})}) if seen else content
 
 
 def receive(grid: Grid, asked: Mapping[str, int], *, limit_s: float, timing: Timing) -> Iterator[Message]:

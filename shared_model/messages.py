@@ -18,7 +18,7 @@ from shared_model.errors import CompatibilityError, ConfigError, PrivacyError
 from shared_model.factorization import MECHANISMS
 from shared_model.mechanism import UNITS, Mechanism
 
-__all__ = ["ARRAY", "DECLINED", "PROTOCOL", "REPLY", "SETTINGS", "UPLOADS", "WITHIN", "RoundRequest"]
+__all__ = ["ARRAY", "DECLINED", "NOTICE", "PROTOCOL", "REPLY", "SETTINGS", "UPLOADS", "WITHIN", "RoundRequest"]
 
 #: Version of the conversation; both sides must speak the same one.
 PROTOCOL = 1
@@ -26,7 +26,10 @@ PROTOCOL = 1
 ARRAY = "backbone"
 #: Name of the settings in a request.
 SETTINGS = "settings"
-#: Name of the few plain values in a reply: protocol, run, round, scale.
+#: Name of what a request tells one device alone: ``seen``, how many of its participations the server has seen.
+NOTICE = "notice"
+#: Name of the few plain values in a reply: protocol, run, round, scale, and of the device's ledger its
+#: name in this run (``ledger``) and which participation this is (``entry``).
 REPLY = "reply"
 #: Name of one more, with adaptive clipping only: one bit, whether the update was within the clip.
 WITHIN = "within"
@@ -37,6 +40,7 @@ DECLINED = {
     103: "failed on the device",
     104: "took part too recently",
     110: "answered before",
+    111: "refused by its ledger",
 }
 #: Number formats of an update on the wire.
 UPLOADS = ("float16", "int8")
@@ -89,6 +93,9 @@ class RoundRequest:
         ``"sampled"``, or ``"factorized"``: noise that is correlated over the rounds and needs no
         sampling, but devices that take part at most once in ``min_separation`` rounds
         (:mod:`shared_model.factorization`).
+    attempt
+        How many rounds this run has begun, this one included: unlike ``round`` it never repeats, also
+        when the server begins a round again after a crash. 0: the round's number.
     """
 
     run: str
@@ -116,6 +123,7 @@ class RoundRequest:
     count_noise: float = 0.0
     mechanism: str = "sampled"
     min_separation: int = 1
+    attempt: int = 0
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -139,6 +147,8 @@ class RoundRequest:
             raise ConfigError(f"cohort {self.cohort} is larger than population {self.population}")
         if self.round > self.rounds:
             raise ConfigError(f"round {self.round} of only {self.rounds}")
+        if self.attempt != 0 and self.attempt < self.round:
+            raise ConfigError(f"round {self.round} cannot be attempt {self.attempt}")
         self._check_protection()
 
     def _check_protection(self) -> None:

@@ -9,53 +9,46 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from shared_model.discrete import Entropy, discrete_normal, lattice, width
 from shared_model.errors import PrivacyError
 
 __all__ = ["Entropy", "check_bound", "clip", "norm", "secure_bernoulli", "secure_normal", "secure_uniform"]
 
-Entropy = Callable[[int], bytes]
-"""Returns that many random bytes; ``os.urandom`` outside tests."""
-
-_CHUNK = 1 << 18
-_DRAWS = 4
-
 
 def secure_normal(shape: Sequence[int], *, std: float, entropy: Entropy = os.urandom) -> Tensor:
-    """Draw Gaussian noise from the operating system's random bytes.
-
-    Each number is half the sum of four independent Box-Muller draws in float64, each from 53-bit
-    uniforms.
+    """Draw Gaussian noise from the operating system's random bytes, in whole steps of a fine lattice.
 
     Guarantees
     ----------
-    No seed reproduces or predicts it: neither ``torch.manual_seed`` nor numpy's. Every number is
-    finite. The low bits of one output no longer point to one input: recovering the draws behind
-    it takes about 2^159 trials (Holohan and Braghin 2021, after Mironov 2012).
+    Each number is ``step * k`` with ``step = lattice(std)``, a power of two, and k an exact sample of
+    the discrete Gaussian (:mod:`shared_model.discrete`) of deviation ``width(std)``: never less than
+    ``std``, at most 0.002 percent more. No seed reproduces or predicts it: neither
+    ``torch.manual_seed`` nor numpy's. Added in float64 to numbers on the same lattice (below 2^53
+    steps) the sum is exact, so no low bits betray what was noised.
 
     Assumes
     -------
-    ``entropy`` is a cryptographic generator. The rest of the mechanism still adds and rounds in
-    floating point: a discrete mechanism with a proof in integers is not claimed.
+    ``entropy`` is a cryptographic generator. What is noised was put on the lattice first
+    (:func:`shared_model.discrete.toward_zero`).
 
     Edge cases
     ----------
     ``std=0`` gives exact zeros and draws nothing; an empty shape element gives an empty tensor;
-    uniforms lie in (0, 1], so the logarithm is never of zero; one draw reaches at most 8.7
-    deviations, which truncates a probability of about 1e-17.
+    the sum of several draws, or a draw times a factor, is no longer an exact discrete Gaussian.
 
     Parameters
     ----------
     shape
         Shape of the result.
     std
-        Standard deviation, >= 0 and finite.
+        Standard deviation, 0 or between 1e-200 and 1e200.
     entropy
         Source of random bytes.
 
@@ -67,19 +60,15 @@ def secure_normal(shape: Sequence[int], *, std: float, entropy: Entropy = os.ura
     Raises
     ------
     PrivacyError
-        If ``std`` is negative or not finite.
+        If ``std`` is negative, not finite or out of range.
     """
     if not (math.isfinite(std) and std >= 0.0):
         raise PrivacyError(f"noise needs a finite standard deviation of at least 0, not {std}")
     count = math.prod(shape)
-    values = np.zeros(count, dtype=np.float64)
-    if std > 0.0:
-        for start in range(0, count, _CHUNK):
-            size = min(_CHUNK, count - start)
-            for _ in range(_DRAWS):
-                values[start : start + size] += _box_muller(size, entropy)
-        values *= std / math.sqrt(_DRAWS)
-    return torch.from_numpy(values).reshape(tuple(shape))
+    if std == 0.0:
+        return torch.zeros(tuple(shape), dtype=torch.float64)
+    steps = discrete_normal(count, width=width(std), entropy=entropy)
+    return torch.from_numpy(steps).double().mul_(lattice(std)).reshape(tuple(shape))
 
 
 def secure_uniform(count: int, *, entropy: Entropy = os.urandom) -> npt.NDArray[np.float64]:
@@ -164,12 +153,3 @@ def check_bound(bound: float) -> None:
     """Refuse a clipping bound that is not a positive finite number."""
     if not (math.isfinite(bound) and bound > 0.0):
         raise PrivacyError(f"a clipping bound must be positive and finite, not {bound}")
-
-
-def _box_muller(count: int, entropy: Entropy) -> npt.NDArray[np.float64]:
-    """Return ``count`` standard normal numbers (Box and Muller 1958)."""
-    half = (count + 1) // 2
-    uniforms = secure_uniform(2 * half, entropy=entropy)
-    radius = np.sqrt(-2.0 * np.log(uniforms[:half]))
-    angle = torch.from_numpy(2.0 * math.pi * uniforms[half:])  # torch's cosine is 6 times as fast as numpy's
-    return np.concatenate([radius * angle.cos().numpy(), radius * angle.sin().numpy()])[:count]

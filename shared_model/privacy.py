@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from shared_model.discrete import lattice, to_lattice, widened
 from shared_model.errors import MissingError, PrivacyError
 from shared_model.mechanism import UNITS, Mechanism, coarsen, default_delta, merge
 from shared_model.noise import check_bound, clip, secure_normal
@@ -160,7 +161,10 @@ def private_optimizer(
     ----------
     All parameters of ``optimizer`` form ONE vector per record (Opacus' flat clipping), clipped to
     ``bound``; noise of deviation ``noise_multiplier * bound`` per coordinate comes from the
-    operating system and is added in float64; each released step is entered in a PRV accountant.
+    operating system; each released step is entered in a PRV accountant. The sum is rounded to the
+    noise's lattice (:mod:`shared_model.discrete`) and their sum is exact in float64: what is released
+    is a function of whole numbers. Rounding can lengthen one record's part by sqrt(P) steps; the
+    noise is that much wider (0.01 percent for 0.6 million parameters at noise multiplier 1).
 
     Assumes
     -------
@@ -190,10 +194,15 @@ def private_optimizer(
 
         def add_noise(self) -> None:
             """Add noise to the sum of clipped gradients and store it in ``p.grad``."""
+            std = widened(
+                self.noise_multiplier * self.max_grad_norm,
+                noise_multiplier=self.noise_multiplier,
+                parameters=sum(parameter.numel() for parameter in self.params),
+            )
             for parameter in self.params:
-                noise = secure_normal(parameter.shape, std=self.noise_multiplier * self.max_grad_norm)
-                total = parameter.summed_grad.double().view_as(parameter)
-                parameter.grad = (total + noise.to(parameter.device)).to(parameter.dtype)
+                noise = secure_normal(parameter.shape, std=std).to(parameter.device)
+                total = to_lattice(parameter.summed_grad, step=lattice(std) if std else 0.0).view_as(parameter)
+                parameter.grad = (total + noise).to(parameter.dtype)
                 parameter.summed_grad._processed = True  # opacus refuses to release one sum twice
 
     accountant = PRVAccountant()

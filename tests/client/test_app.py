@@ -136,7 +136,9 @@ def test_a_request_beyond_the_policy_is_refused_unpaid(changes: dict[str, object
     reply = ask(replace(REQUEST, **changes))
     assert reply.error.code == 101
     assert reply.error.reason == "Refused"
-    assert not (folder / "ledger.json").exists()
+    summary = Ledger.open(folder / "ledger.json").summary()
+    assert summary["entries"] == []
+    assert [refusal["count"] for refusal in summary["refusals"]] == [1]
 
 
 def test_a_simulated_device_accepts_rescaled_noise(ask: Ask) -> None:
@@ -151,7 +153,7 @@ def test_with_adaptive_clipping_one_bit_more_leaves(clip: float, within: bool, a
     reply = ask(replace(ADAPTIVE, clip=clip))
     assert set(reply.content) == {ARRAY, REPLY}
     values = dict(reply.content.config_records[REPLY])
-    assert set(values) == {"protocol", "run", "round", "scale", WITHIN}
+    assert set(values) == {"protocol", "run", "round", "scale", "ledger", "entry", WITHIN}
     assert values[WITHIN] is within
     update = reply.content.array_records[ARRAY][ARRAY].numpy().astype(np.float64) * values["scale"]
     assert np.linalg.norm(update) <= clip * (1 + 1e-6)
@@ -197,7 +199,7 @@ def test_a_device_takes_part_once_in_the_separation_whatever_the_server_says(
 
 
 def test_every_code_is_known_to_the_server(ask: Ask) -> None:
-    codes = {module._REFUSED, module._BUDGET, module._FAILED, module._TOO_SOON, module._ANSWERED}
+    codes = {module._REFUSED, module._BUDGET, module._FAILED, module._TOO_SOON, module._ANSWERED, module._LEDGER}
     assert codes == set(DECLINED)
 
 

@@ -64,13 +64,27 @@ def test_reserve_send_commit_are_on_disk_and_counted_at_once(tmp_path: Path) -> 
     assert ledger.spent() == 3.0
 
 
-def test_user_level_costs_all_rounds_up_to_the_highest_and_repeats_are_free(tmp_path: Path) -> None:
+def test_user_level_costs_all_attempts_up_to_the_highest(tmp_path: Path) -> None:
     ledger = make(tmp_path)
-    for round_number, expected in ((4, 4.0), (4, 4.0), (2, 4.0), (7, 7.0)):
-        ledger.reserve("spring", round_number, mechanism=USER)
+    for round_number, attempt, expected in ((2, 0, 2.0), (4, 4, 4.0), (4, 5, 5.0), (7, 8, 8.0)):
+        ledger.reserve("spring", round_number, mechanism=USER, attempt=attempt)
         assert ledger.spent() == expected
     ledger.reserve("summer", 2, mechanism=USER)
-    assert ledger.spent() == 9.0
+    assert ledger.spent() == 10.0
+
+
+@pytest.mark.parametrize(("round_number", "attempt"), [(4, 4), (4, 3), (3, 0), (2, 2), (1, 0)])
+def test_replays_are_refused_whatever_they_cost(tmp_path: Path, round_number: int, attempt: int) -> None:
+    ledger = make(tmp_path)
+    ledger.reserve("spring", 3, mechanism=USER)
+    ledger.reserve("spring", 4, mechanism=USER, attempt=4)
+    for mechanism in (USER, EXAMPLE):
+        with pytest.raises((LedgerError, PrivacyError), match=r"replay|cannot reserve") as caught:
+            ledger.reserve("spring", round_number, mechanism=mechanism, attempt=attempt)
+        assert caught.value.exit_code == 6
+    assert len(ledger.entries()) == 2
+    assert ledger.reserve("summer", 1, mechanism=USER).participation == 1
+    assert ledger.reserve("spring", 4, mechanism=USER, attempt=5).participation == 3
 
 
 def test_correlated_noise_pays_for_the_whole_run_at_once(tmp_path: Path) -> None:
@@ -132,8 +146,8 @@ def test_user_level_takes_the_weakest_mechanism_of_a_run(tmp_path: Path) -> None
 def test_example_level_composes_every_participation(tmp_path: Path) -> None:
     ledger = make(tmp_path)
     mechanism = Mechanism(2.0, 0.2, "example")
-    for expected in (10.0, 20.0):
-        ledger.reserve("spring", 1, mechanism=mechanism, steps=10)
+    for attempt, expected in ((1, 10.0), (2, 20.0)):
+        ledger.reserve("spring", 1, mechanism=mechanism, steps=10, attempt=attempt)
         assert ledger.spent() == expected
 
 
@@ -153,16 +167,32 @@ def test_units_are_reported_apart_and_their_sum_is_limited(tmp_path: Path) -> No
         tight.reserve("site", 2, mechanism=EXAMPLE, steps=7)
 
 
-def test_budget_is_refused_with_a_hint_and_nothing_recorded(tmp_path: Path) -> None:
+def test_budget_is_refused_with_a_hint_and_only_the_refusal_recorded(tmp_path: Path) -> None:
     ledger = make(tmp_path, max_epsilon=5.0)
+    ledger.reserve("spring", 4, mechanism=USER)
+    before = ledger.entries()
+    for number in (6, 7):
+        with pytest.raises(BudgetError, match=rf"from 4.00 to {number}.00, above your budget of 5") as caught:
+            ledger.reserve("spring", number, mechanism=USER)
+        assert caught.value.exit_code == 6
+        assert "nothing was sent" in caught.value.hint
+    assert ledger.entries() == before
+    ledger.refuse("autumn", 1, "clip 50 is above 10")
+    ledger.refuse("autumn", 2, "clip 50 is above 10")
+    refusals = ledger.summary()["refusals"]
+    assert [(item["run"], item["round"], item["count"]) for item in refusals] == [
+        ("spring", 6, 1),
+        ("spring", 7, 1),
+        ("autumn", 2, 2),
+    ]
     ledger.reserve("spring", 5, mechanism=USER)
-    before = (tmp_path / "ledger.json").read_bytes()
-    with pytest.raises(BudgetError, match=r"from 5.00 to 6.00, above your budget of 5") as caught:
-        ledger.reserve("spring", 6, mechanism=USER)
-    assert caught.value.exit_code == 6
-    assert "nothing was sent" in caught.value.hint
-    assert (tmp_path / "ledger.json").read_bytes() == before
-    ledger.reserve("spring", 5, mechanism=USER)
+
+
+def test_refusals_do_not_grow_without_bound(tmp_path: Path) -> None:
+    book = make(tmp_path).book()
+    for number in range(300):
+        book = book.refuse(f"run {number}", 1, "no", at="now")
+    assert len(book.refusals) == 200 and book.refusals[-1].run == "run 299"
 
 
 def test_no_noise_needs_an_infinite_budget(tmp_path: Path) -> None:
@@ -256,7 +286,7 @@ def spoil_drop_entry(path: Path) -> None:
 
 
 def spoil_version(path: Path) -> None:
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
 
 
 def spoil_format(path: Path) -> None:
@@ -354,12 +384,16 @@ def test_summary_is_plain_json(tmp_path: Path) -> None:
             "units": ["user"],
             "participations": 2,
             "highest_round": 3,
+            "attempts_counted": 3,
             "bytes_sent": 200,
             "first": "2026-05-04T10:30:00+00:00",
             "last": "2026-05-04T10:30:00+00:00",
         }
     ]
     assert summary["entries"][1]["state"] == "sent"
+    assert summary["bytes_by_kind"] == {"int8 delta": 200}
+    assert summary["complete"] is True and summary["refusals"] == []
+    assert summary["first"] == summary["last"] == "2026-05-04T10:30:00+00:00"
 
 
 def test_threads_cannot_both_spend(tmp_path: Path) -> None:
@@ -367,14 +401,14 @@ def test_threads_cannot_both_spend(tmp_path: Path) -> None:
     mechanism = Mechanism(2.0, 0.2, "example")
     outcomes: list[str] = []
 
-    def spend() -> None:
+    def spend(name: str) -> None:
         try:
-            ledger.reserve("run", 1, mechanism=mechanism)
+            ledger.reserve(name, 1, mechanism=mechanism)
             outcomes.append("spent")
         except BudgetError:
             outcomes.append("refused")
 
-    workers = [threading.Thread(target=spend) for _ in range(12)]
+    workers = [threading.Thread(target=spend, args=(f"run {number}",)) for number in range(12)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -394,7 +428,8 @@ ONE = Mechanism(2.0, 0.2, "example")
 def account(history, *, delta):
     return float(sum(steps for _, steps in history))
 def ledger(path, limit=1000.0):
-    return Ledger.open(path, max_epsilon=limit, delta=1e-5, account=account)
+    witness = Path(sys.argv[1]) / "witness"
+    return Ledger.open(path, max_epsilon=limit, delta=1e-5, account=account, witness=witness)
 """
 
 KILLS = (
@@ -415,7 +450,7 @@ def die_at(call):
     for name in NAMES:
         setattr(os, name, wrap(getattr(os, name)))
 deaths = 0
-for call in range(1, 200):
+for call in range(1, 400):
     path, granted = folder / str(call) / "ledger.json", folder / f"granted{call}"
     child = os.fork()
     if child == 0:
@@ -433,6 +468,19 @@ for call in range(1, 200):
     again = ledger(path)
     spent = again.spent()
     assert promised <= spent <= promised + 1, (call, promised, spent)
+    assert again.summary()["complete"]
+    if deaths % 9 == 0:  # the second memory alone knows as much, or one write less
+        kept = path.read_bytes(), path.with_name("ledger.json.seal").read_bytes()
+        path.unlink()
+        path.with_name("ledger.json.seal").unlink()
+        rescued = Ledger.recover(path, witness=Path(sys.argv[1]) / "witness", account=account)
+        assert spent - 1 <= rescued.spent() <= spent, (call, rescued.spent(), spent)
+        for other in path.parent.iterdir():
+            other.unlink()
+        for other in (Path(sys.argv[1]) / "witness").glob("*.json"):
+            other.unlink()
+        path.write_bytes(kept[0])
+        path.with_name("ledger.json.seal").write_bytes(kept[1])
     again.reserve("run", 3, mechanism=ONE)
     assert again.spent() == spent + 1
     if os.WIFEXITED(status):
@@ -454,9 +502,9 @@ for _ in range(8):
     child = os.fork()
     if child == 0:
         spent = 0
-        for _ in range(4):
+        for turn in range(4):
             try:
-                ledger(path, 10.0).reserve("run", 1, mechanism=ONE)
+                ledger(path, 10.0).reserve(f"run {os.getpid()}", turn + 1, mechanism=ONE)
                 spent += 1
             except BudgetError:
                 pass

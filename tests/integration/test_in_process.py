@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,16 +13,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from client.app import app
 from client.ledger import Ledger
+from server.aggregation import Noise
 from server.app import federate
 from server.config import FederationConfig
 from server.rounds import run
 from server.state import RoundState, StateStore
 from shared_model.mechanism import Mechanism
+from shared_model.noise import secure_normal
 from shared_model.privacy import epsilon
 from shared_model.split import flatten
 from shared_model.weights import load_backbone
@@ -254,3 +258,36 @@ def test_resumed_run_equals_an_undisturbed_one(
     # Other runs draw other minibatches and rounding coins; the size of the step is the same.
     assert (resumed.backbone - flatten(load_backbone(weights))).norm() == pytest.approx(float(moved), rel=0.5)
     assert [report.epsilon for report in resumed.reports] == [report.epsilon for report in straight.reports]
+
+
+def test_a_seeded_run_repeats_in_everything_but_its_noise(
+    tmp_path: Path, config: FederationConfig, make_devices: MakeDevices, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed everything twice. float16 uploads, since int8 ones are rounded with coins of the operating system."""
+    folders = make_devices(3)
+    monkeypatch.setattr("server.rounds.new_run_name", lambda: "0123456789ab")  # minibatches are drawn from it
+    seeded = replace(config, upload="float16", seed=7)
+
+    def quiet(shape: tuple[int, ...], *, std: float) -> torch.Tensor:
+        return torch.zeros(shape, dtype=torch.float64)
+
+    def once(name: str, noise: Noise) -> RoundState:
+        for folder in folders:
+            for file in folder.glob("ledger.json*"):
+                file.unlink()
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+        start = load_backbone(weights)
+        return run(fleet(folders), StateStore(tmp_path / name), config=seeded, start=lambda: start, noise=noise)
+
+    first, second = once("a", quiet), once("b", quiet)
+    assert torch.equal(first.backbone, second.backbone)
+    assert [replace(report, seconds=0.0) for report in first.reports] == [
+        replace(report, seconds=0.0) for report in second.reports
+    ]
+    noisy, again = once("c", secure_normal), once("d", secure_normal)
+    step = 2 * 1.5 * config.clip * 3 / 1000 / 3  # deviation of the average, two rounds of it
+    differences = (noisy.backbone - again.backbone).abs()
+    assert float(differences.median()) > step / 20
+    assert float((differences > 0).double().mean()) > 0.99

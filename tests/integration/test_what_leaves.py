@@ -119,7 +119,7 @@ def check_values(reply: Message, state: RoundState) -> None:
     stage = values.pop("stage", None)
     values.pop("attempt", None)
     allowed = {
-        None: {"scale"},
+        None: {"scale", "ledger", "entry"},
         "keys": {"mask_key", "seal_key"},
         "shares": {"sealed", "promise"},
         "masked": set(),

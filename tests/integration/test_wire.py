@@ -212,7 +212,7 @@ def check_records(recorded: Recorded, *, secure: bool) -> None:
     assert contents
     assert recorded.paths
     named = {"protocol", "run", "round"}
-    plain = named | {"scale"}
+    plain = named | {"scale", "ledger", "entry"}
     staged = {"stage", "attempt"}
     own = ({"mask_key", "seal_key"}, {"sealed", "promise"}, set(), {"about", "shares"})
     allowed = [named | staged | more for more in own] if secure else [plain]

@@ -46,6 +46,8 @@ def answer(message: Message, delta: torch.Tensor, **changes: object) -> Message:
     request = RoundRequest.from_values(dict(message.content.config_records[SETTINGS]))
     packed = quantize(clip(delta, bound=request.clip), bound=request.clip)
     values = {"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": packed.scale}
+    name = f"{message.metadata.dst_node_id:016d}"  # an honest ledger counts; these devices take part in every attempt
+    values |= {"ledger": name, "entry": max(request.round, request.attempt)}
     if request.adaptive_clip:
         values[WITHIN] = float(delta.norm()) <= request.clip
     array = Array(packed.values.numpy())

@@ -33,6 +33,7 @@ class Round:
 
     def reply(self, array: Array | None = None, index: int = 0, **changes: object) -> Message:
         values = {"protocol": PROTOCOL, "run": self.request.run, "round": self.request.round, "scale": 0.001}
+        values |= {"ledger": f"{index:016d}", "entry": 1}
         record = ArrayRecord({ARRAY: array or Array(np.arange(SIZE, dtype=np.int8))})
         content = RecordDict({ARRAY: record, REPLY: ConfigRecord({**values, **changes})})
         return Message(content, reply_to=self.messages[index])

@@ -8,7 +8,9 @@ import torch
 from scipy import stats
 
 from server.aggregation import StreamingSum, noisy_average, server_optimizer
+from shared_model.discrete import lattice
 from shared_model.errors import ConfigError, FederationError
+from shared_model.noise import norm
 
 
 def test_sum_is_exact_in_float64() -> None:
@@ -40,6 +42,44 @@ def test_noise_on_the_sum_is_gaussian_of_the_stated_size() -> None:
     assert float(average.std()) == pytest.approx(2.0 / 5, rel=0.03)
     assert stats.kstest(average.numpy() / 0.4, "norm").pvalue > 1e-6
     assert not torch.equal(average, noisy_average(total, planned=5, std=2.0))
+
+
+def test_on_the_lattice_the_sum_is_exact_in_any_order_and_no_update_grows() -> None:
+    draw = torch.Generator().manual_seed(0)
+    updates = [torch.randn(500, generator=draw) * 10.0**power for power in (-3, 0, 2)] * 40
+    step = lattice(1.5)
+    forward, backward = StreamingSum(500, step=step), StreamingSum(500, step=step)
+    for update, other in zip(updates, reversed(updates), strict=True):
+        forward.add(update)
+        backward.add(other)
+    assert torch.equal(forward.total, backward.total)
+    assert bool((torch.frac(forward.total / step) == 0).all())
+    alone = StreamingSum(500, step=step)
+    alone.add(updates[0])
+    assert norm(alone.total) <= norm(updates[0])
+    plain = StreamingSum(500)
+    for update in updates:
+        plain.add(update)
+    assert float((plain.total - forward.total).abs().max()) <= len(updates) * step
+
+
+def test_what_is_released_is_a_function_of_whole_numbers() -> None:
+    """Whatever the last bits of the updates were, sum and noise are whole lattice steps."""
+    step = lattice(0.5)
+    for value in (0.1, 0.1 + 2.0**-40):  # differ below the lattice only
+        total = StreamingSum(3000, step=step)
+        total.add(torch.full((3000,), value, dtype=torch.float64))
+        average = noisy_average(total, planned=1, std=0.5).double()
+        steps = average / step
+        assert bool((steps == steps.round()).all())
+
+
+def test_a_sum_off_the_lattice_is_put_on_it() -> None:
+    total = StreamingSum(2)
+    total.add(torch.tensor([0.1, 1e-9]))
+    silent = noisy_average(total, planned=1, std=0.5, noise=lambda shape, std: torch.zeros(shape, dtype=torch.float64))
+    steps = silent.double() / lattice(0.5)
+    assert steps.tolist() == [round(0.1 / lattice(0.5)), 0.0]
 
 
 def test_no_seed_reproduces_the_noise() -> None:

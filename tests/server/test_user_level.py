@@ -6,6 +6,7 @@ Noise is off where the sensitivity is measured and on where its size is; the rea
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -56,7 +57,8 @@ class Fleet:
 def upload(values: np.ndarray, scale: float, **more: object) -> Build:
     def build(request: RoundRequest, size: int) -> RecordDict:
         array = np.resize(values, size).astype(request.upload)
-        reply = {"protocol": request.protocol, "run": request.run, "round": request.round, "scale": scale, **more}
+        reply = {"protocol": request.protocol, "run": request.run, "round": request.round, "scale": scale}
+        reply |= {"ledger": secrets.token_hex(8), "entry": 1, **more}
         if request.adaptive_clip:
             reply.setdefault(WITHIN, False)
         return RecordDict({ARRAY: ArrayRecord({ARRAY: Array(array)}), REPLY: ConfigRecord(reply)})

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared_model.discrete import lattice, width
 from shared_model.errors import PrivacyError
 from shared_model.noise import clip, norm, secure_bernoulli, secure_normal, secure_uniform
 
@@ -34,7 +35,7 @@ def test_no_seed_reproduces_noise() -> None:
     assert not torch.equal(first, secure_normal((64,), std=1.0))
 
 
-def test_both_halves_of_box_muller_and_chunks_are_independent() -> None:
+def test_neighbors_and_chunks_are_independent() -> None:
     draws = secure_normal((600_001,), std=1.0)
     half = len(draws) // 2
     for lag in (1, half, 131_072, 262_144):
@@ -42,11 +43,13 @@ def test_both_halves_of_box_muller_and_chunks_are_independent() -> None:
         assert abs(correlation) < 0.012
 
 
-@pytest.mark.parametrize("byte", [0x00, 0xFF])
-def test_extreme_random_bytes_stay_finite(byte: int) -> None:
-    draws = secure_normal((5,), std=1.0, entropy=lambda count: bytes([byte]) * count)
-    assert bool(torch.isfinite(draws).all())
-    assert float(draws.abs().max()) <= 2 * 8.7
+def test_noise_is_whole_steps_of_its_lattice_and_never_too_little() -> None:
+    for std in (0.7, 1e-6, 3e4):
+        draws = secure_normal((2000,), std=std)
+        steps = draws / lattice(std)
+        assert torch.equal(steps, steps.round())
+        assert float(steps.abs().max()) < 2.0**53
+        assert width(std) * lattice(std) >= std
 
 
 def test_shapes_and_zero_deviation() -> None:
@@ -60,7 +63,7 @@ def test_shapes_and_zero_deviation() -> None:
     assert torch.equal(secure_normal((7,), std=0.0, entropy=forbidden), torch.zeros(7, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("std", [-1.0, math.inf, math.nan])
+@pytest.mark.parametrize("std", [-1.0, math.inf, math.nan, 1e-300])
 def test_bad_deviation_is_refused(std: float) -> None:
     with pytest.raises(PrivacyError):
         secure_normal((3,), std=std)

@@ -12,9 +12,10 @@ import torch
 from scipy.special import ndtr
 
 from shared_model import privacy
+from shared_model.discrete import lattice, widened
 from shared_model.errors import PrivacyError
 from shared_model.mechanism import coarsen
-from shared_model.privacy import Mechanism
+from shared_model.privacy import Mechanism, private_optimizer
 
 
 def user(noise: float, rate: float) -> Mechanism:
@@ -215,3 +216,32 @@ def test_accounting_leaves_warnings_and_torch_seed_alone() -> None:
         warnings.simplefilter("error")
         privacy.epsilon([(user(3.0, 0.2), 7)], delta=1e-5)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_private_step_releases_whole_lattice_steps_with_enough_noise() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(40_000))
+    noise, bound = 2.0, 0.25
+    optimizer = private_optimizer(
+        torch.optim.SGD([parameter], lr=1.0),
+        mechanism=Mechanism(noise, 1.0, "example"),
+        bound=bound,
+        expected_batch=1.0,
+    )
+    parameter.grad_sample = torch.randn(3, 40_000, generator=torch.Generator().manual_seed(0))
+    optimizer.clip_and_accumulate()
+    optimizer.add_noise()
+    std = widened(noise * bound, noise_multiplier=noise, parameters=40_000)
+    steps = parameter.grad.double() / lattice(std)
+    assert torch.equal(steps, steps.round())
+    assert float(parameter.grad.double().std()) == pytest.approx(noise * bound, rel=0.03)
+
+
+def test_the_private_step_without_noise_is_the_exact_clipped_sum() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    optimizer = private_optimizer(
+        torch.optim.SGD([parameter], lr=1.0), mechanism=Mechanism(0.0, 1.0, "example"), bound=10.0, expected_batch=1.0
+    )
+    parameter.grad_sample = torch.tensor([[0.1, 0.2, 0.3]])
+    optimizer.clip_and_accumulate()
+    optimizer.add_noise()
+    assert parameter.grad.tolist() == pytest.approx([0.1, 0.2, 0.3], rel=1e-6)
