@@ -91,6 +91,7 @@ def test_the_upload_is_one_clipped_array_and_nothing_else(ask: Ask, folder: Path
     assert set(reply.content) == {ARRAY, REPLY}
     values = dict(reply.content.config_records[REPLY])
     scale = values.pop("scale")
+    assert (len(str(values.pop("ledger"))), values.pop("entry")) == (16, 1)
     assert values == {"protocol": PROTOCOL, "run": "abc", "round": 1}
     assert list(reply.content.array_records[ARRAY]) == [ARRAY]
     update = reply.content.array_records[ARRAY][ARRAY].numpy()
