@@ -302,7 +302,7 @@ def _size(request: RoundRequest) -> int:
 
 def _refuse_a_second_sum(folder: Path, request: RoundRequest, *, simulated: bool) -> None:
     path = folder / LEDGER
-    sent = Ledger.open(path).entries() if path.exists() else ()
+    sent = _ledger(folder, simulated=simulated).entries() if path.exists() else ()
     if any((entry.run, entry.round, entry.kind) == (request.run, request.round, _MASKED) for entry in sent):
         raise _Answered(f"this device has answered round {request.round} of run {request.run}")
 

@@ -126,8 +126,7 @@ class Ledger:
         path
             The file, usually ``ledger.json`` in the device folder.
         max_epsilon
-            The owner's limit, > 0, infinity for none. Needed to make a ledger; on an existing one
-            a lower limit replaces the recorded one.
+            The owner's limit, > 0, infinity for none. Needed to make a ledger; a lower one replaces the recorded one.
         delta
             In (0, 1). Needed to make a ledger; a lower one replaces the recorded one.
         account
@@ -166,7 +165,7 @@ class Ledger:
                     max_epsilon=_lowered("max_epsilon", book.max_epsilon, max_epsilon),
                     delta=_lowered("delta", book.delta, delta),
                 )
-                if lowered != book:
+                if lowered != book or ledger._file.unwitnessed:
                     ledger._save(lowered)
         return ledger
 

@@ -174,6 +174,11 @@ class LedgerFile:
         return [] if self.witness is None else self.witness.at(self.place)
 
     @property
+    def unwitnessed(self) -> bool:
+        """Say whether the second memory holds nothing of a ledger that lies here."""
+        return self.witness is not None and not self._remembered()
+
+    @property
     def place(self) -> Path:
         """Where the ledger lies, as the witness remembers it."""
         return self.path.resolve()

@@ -34,9 +34,10 @@ from torch import Tensor
 from server.admission import Admission, Verdict
 from server.aggregation import Noise, StreamingSum, server_optimizer
 from server.budget import Budget, solve_noise
+from server.charges import check_charge, price_of
 from server.cohort import choose, remember
 from server.config import FederationConfig
-from server.ledger import Price, ServerLedger
+from server.ledger import ServerLedger
 from server.release import Release, release
 from server.report import RoundReport, bounded
 from server.secure import Summed, check_secure, secure_sum, secure_terms
@@ -252,7 +253,7 @@ def run(
         state.check_config(config)
         _check_architecture(state)
         ledger = ServerLedger(store.folder)
-        state = ledger.reconcile(state, price=_price(state, config))
+        state = ledger.reconcile(state, price=price_of(state, config))
         store.save(state)
         on_start(state)
         try:
@@ -284,12 +285,12 @@ def _one_round(
     nodes = wait_for_nodes(grid, enough, limit_s=config.wait_s, timing=timing)
     started = timing.clock()
     state = state.reserve()
-    _check_charge(state, config)
+    check_charge(state, config)
     current = plan(state, nodes, config=config)
     number = current.request.round
     state = dataclasses.replace(state, asked=remember(state.asked, current.nodes, round=number, config=config))
     store.save(state)
-    account = ledger.charge(state, price=_price(state, config))
+    account = ledger.charge(state, price=price_of(state, config))
     if config.secure_aggregation:
         state = _secure_round(grid, state, current, config=config, timing=timing, started=started)
         store.save(state)
@@ -320,25 +321,6 @@ def _one_round(
     store.save(state)
     ledger.finish(state, replies)
     return state
-
-
-def _check_charge(state: RoundState, config: FederationConfig) -> None:
-    """Refuse a round beyond those that the noise was solved for."""
-    if state.noise_multiplier == 0.0:
-        return
-    if state.charged > config.rounds or (config.factorization and state.extra):
-        raise PrivacyError(
-            f"the privacy of all {config.rounds} rounds is spent: the ledger knows {state.extra} rounds that were run "
-            f"before an older state was put back",
-            hint="the backbone of the last finished round is the result of this run",
-        )
-
-
-def _price(state: RoundState, config: FederationConfig) -> Price:
-    """Say what the ledger is to write down for a round."""
-    mechanism = Budget(config, state.noise_multiplier).mechanism
-    steps = 1 if config.unit == "user" else config.local_steps
-    return Price(mechanism, steps, whole_run=config.factorization is not None)
 
 
 def _secure_round(

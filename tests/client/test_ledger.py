@@ -120,12 +120,15 @@ def test_a_round_too_close_to_the_last_is_refused_and_leaves_no_trace(tmp_path: 
     assert [(entry.run, entry.round) for entry in ledger.entries()] == [("autumn", 10), ("autumn", 14), ("winter", 11)]
 
 
-def test_a_sampled_run_may_ask_as_it_likes(tmp_path: Path) -> None:
+def test_a_sampled_run_may_ask_every_round_but_none_twice(tmp_path: Path) -> None:
     ledger = make(tmp_path)
-    for round_number in (1, 2, 2, 1):
+    for round_number in (1, 2, 3):
         ledger.reserve("spring", round_number, mechanism=USER)
+    for replayed in (3, 1):
+        with pytest.raises(LedgerError, match="replay"):
+            ledger.reserve("spring", replayed, mechanism=USER)
     with pytest.raises(TooSoonError):
-        ledger.reserve("spring", 3, mechanism=CORRELATED, separation=2)
+        ledger.reserve("spring", 4, mechanism=CORRELATED, separation=2)
 
 
 @pytest.mark.parametrize(("mechanism", "separation"), [(USER, 2), (EXAMPLE, 2), (CORRELATED, -1)])
