@@ -35,8 +35,8 @@ PRIVATE = frozenset(
 )
 # They hold private things too, and hand the upload's builder what it may send.
 QUIET = PRIVATE | frozenset(
-    "client.data client.joint_step client.ledger client.ledger_file client.local_settings "
-    "client.private_training".split()
+    "client.data client.joint_step client.ledger client.ledger_account client.ledger_book client.ledger_file "
+    "client.local_settings client.private_training client.witness".split()
 )
 # The modules of `client` that may speak to a network; a new one is a decision, taken here.
 NETWORKED = frozenset({"client.app"})

@@ -18,7 +18,7 @@ from client.ledger import Ledger
 from shared_model.backbone import Backbone
 from shared_model.config import LossConfig, ModelConfig
 from shared_model.errors import CompatibilityError, ConfigError, MissingError
-from shared_model.messages import ARRAY, PROTOCOL, REPLY, SETTINGS, RoundRequest
+from shared_model.messages import ARRAY, NOTICE, PROTOCOL, REPLY, SETTINGS, RoundRequest
 from shared_model.records import Batch
 from shared_model.split import flatten
 from shared_model.weights import architecture_hash
@@ -88,7 +88,9 @@ def test_the_upload_is_one_clipped_array_and_nothing_else(ask: Ask, folder: Path
     assert set(reply.content) == {ARRAY, REPLY}
     values = dict(reply.content.config_records[REPLY])
     scale = values.pop("scale")
-    assert values == {"protocol": PROTOCOL, "run": "abc", "round": 1}
+    book = Ledger.open(folder / "ledger.json").book()
+    assert values.pop("ledger") not in ("", book.identity)
+    assert values == {"protocol": PROTOCOL, "run": "abc", "round": 1, "entry": 1}
     assert list(reply.content.array_records[ARRAY]) == [ARRAY]
     update = reply.content.array_records[ARRAY][ARRAY].numpy()
     assert update.dtype == np.int8
@@ -124,7 +126,47 @@ def test_a_request_beyond_the_policy_is_refused_unpaid(changes: dict[str, object
     reply = ask(replace(REQUEST, **changes))
     assert reply.error.code == 101
     assert reply.error.reason == "Refused"
+    summary = Ledger.open(folder / "ledger.json").summary()
+    assert summary["participations"] == 0 and summary["epsilon"] == 0
+    assert [(item["run"], item["count"]) for item in summary["refusals"]] == [("abc", 1)]
+
+
+def test_a_replay_is_declined_untrained_and_a_new_attempt_is_not(
+    ask: Ask, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not ask().has_error()
+    reply = ask()
+    assert (reply.error.code, reply.error.reason) == (104, "LedgerError")
+    assert "replay" in Ledger.open(folder / "ledger.json").summary()["refusals"][0]["why"]
+    again = ask(replace(REQUEST, attempt=2))
+    assert again.content.config_records[REPLY]["entry"] == 2
+
+
+def test_a_server_that_has_seen_more_stops_the_device(ask: Ask, folder: Path) -> None:
+    assert not ask().has_error()
+    message = request_message(replace(REQUEST, round=2))
+    message.content[NOTICE] = ConfigRecord({"seen": 2})
+    reply = app(message, Context(1, 1001, {"device-dir": str(folder)}, RecordDict(), {}))
+    assert reply.error.code == 104
+    assert Ledger.open(folder / "ledger.json").spent() == 2.0
+
+
+@pytest.mark.parametrize("seen", [-1, "many", 0.5])
+def test_a_notice_that_is_no_count_is_refused(seen: object, folder: Path) -> None:
+    message = request_message(REQUEST)
+    message.content[NOTICE] = ConfigRecord({"seen": seen})
+    reply = app(message, Context(1, 1001, {"device-dir": str(folder)}, RecordDict(), {}))
+    assert reply.error.code == 103
     assert not (folder / "ledger.json").exists()
+
+
+def test_a_real_device_has_a_second_memory_and_a_simulated_one_has_none(ask: Ask, folder: Path, own_home: Path) -> None:
+    ask(replace(REQUEST, simulated=True), **{"partition-id": 0})
+    assert not (own_home / "ledgers").exists()
+    ask(replace(REQUEST, round=2))
+    (copy,) = (own_home / "ledgers").glob("*.json")
+    assert copy.read_bytes() == (folder / "ledger.json").read_bytes()
+    assert copy.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_simulated_device_accepts_rescaled_noise(ask: Ask) -> None:
