@@ -474,6 +474,35 @@ def test_privacy_in_plain_words(easel: Easel, easel_home: Path, limit: float, wo
     assert easel("doctor")[0] == 0
 
 
+def test_privacy_lists_every_round_and_every_refusal(easel: Easel, easel_home: Path) -> None:
+    path = easel_home / "device" / "ledger.json"
+    ledger = Ledger.open(path, max_epsilon=4.0, delta=1e-5)
+    reservation = ledger.reserve("first", 1, mechanism=Mechanism(1.0, 0.01, "user"))
+    ledger.sent(reservation, bytes_sent=650_000, kind="clipped update, int8")
+    ledger.refuse("second", 3, "clip 50 is above 10")
+    _, out, _ = easel("privacy", path.parent, "--rounds")
+    assert "650000 B clipped update, int8" in out and "noise 1, rate 0.01" in out
+    assert "650 kB as clipped update, int8" in out and "refused 1 of run second" in out and "clip 50" in out
+    _, out, _ = easel("privacy", path.parent, "--json")
+    facts = json.loads(out)
+    assert facts["bytes_by_kind"] == {"clipped update, int8": 650_000}
+    assert facts["entries"][0]["round"] == 1 and facts["entries"][0]["sent_at"].endswith("+00:00")
+    assert 0 < facts["epsilon_left"] < 4 and facts["refusals"][0]["run"] == "second"
+
+
+def test_privacy_recovers_a_removed_ledger(easel: Easel, easel_home: Path) -> None:
+    path = easel_home / "device" / "ledger.json"
+    ledger = Ledger.open(path, max_epsilon=4.0, delta=1e-5, witness=easel_home / "ledgers")
+    ledger.reserve("first", 1, mechanism=Mechanism(1.0, 0.01, "user"))
+    for file in path.parent.iterdir():
+        file.unlink()
+    code, _, err = easel("privacy")
+    assert code == 6 and "--recover" in err
+    code, out, _ = easel("privacy", "--recover")
+    assert code == 0 and "took part once" in out
+    assert easel("privacy")[0] == 0
+
+
 def test_removed_or_damaged_ledger_is_told_not_forgotten(easel: Easel, easel_home: Path) -> None:
     path = easel_home / "device" / "ledger.json"
     Ledger.open(path, max_epsilon=4.0, delta=1e-5)

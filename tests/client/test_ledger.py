@@ -424,6 +424,7 @@ PREAMBLE = """
 import os, signal, sys
 from pathlib import Path
 from client.ledger import Ledger
+from client.witness import Witness
 from shared_model.errors import BudgetError
 from shared_model.mechanism import Mechanism
 assert "torch" not in sys.modules
@@ -472,15 +473,16 @@ for call in range(1, 400):
     spent = again.spent()
     assert promised <= spent <= promised + 1, (call, promised, spent)
     assert again.summary()["complete"]
-    if deaths % 9 == 0:  # the second memory alone knows as much, or one write less
+    memory = Path(sys.argv[1]) / "witness"
+    if deaths % 9 == 0 and Witness(memory).at(path.resolve()):  # alone it knows as much, or one write less
         kept = path.read_bytes(), path.with_name("ledger.json.seal").read_bytes()
         path.unlink()
         path.with_name("ledger.json.seal").unlink()
-        rescued = Ledger.recover(path, witness=Path(sys.argv[1]) / "witness", account=account)
+        rescued = Ledger.recover(path, witness=memory, account=account)
         assert spent - 1 <= rescued.spent() <= spent, (call, rescued.spent(), spent)
         for other in path.parent.iterdir():
             other.unlink()
-        for other in (Path(sys.argv[1]) / "witness").glob("*.json"):
+        for other in memory.glob("*.json"):
             other.unlink()
         path.write_bytes(kept[0])
         path.with_name("ledger.json.seal").write_bytes(kept[1])
