@@ -263,12 +263,15 @@ class RoundSubject:
         @client.train()
         def train(message: Message, context: Context) -> Message:
             request = self._requests[-1]
-            values, scale = pack(self._updates[int(context.node_config["partition-id"])], request)
+            device = int(context.node_config["partition-id"])
+            values, scale = pack(self._updates[device], request)
             words: dict[str, int | float | str] = {
                 "protocol": PROTOCOL,
                 "run": request.run,
                 "round": request.round,
                 "scale": float(scale),
+                "ledger": f"{device:016x}",
+                "entry": 1,
             }
             content = RecordDict({ARRAY: ArrayRecord({ARRAY: Array(values)}), REPLY: ConfigRecord({**words})})
             return Message(content, reply_to=message)
