@@ -80,7 +80,7 @@ def collapse(details: list[Tensor], coarse: Tensor) -> Tensor:
 def box(x: Tensor, radius: int) -> Tensor:
     """Return the mean over a ``(2 radius + 1)`` square around every pixel, reflected at the border."""
     side, padded = 2 * radius + 1, pad_reflect(x, radius)
-    if torch.is_grad_enabled() and x.requires_grad:  # sums of slices would fill memory in the backward pass
+    if torch.is_grad_enabled():  # sums of slices would fill memory in the backward pass
         return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)
     return window_mean(padded, side)
 
