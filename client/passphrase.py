@@ -9,8 +9,12 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from shared_model.errors import CompatibilityError, InputError, MissingError, StorageError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 __all__ = ["MAGIC", "check_passphrase", "is_sealed", "open_sealed", "seal"]
 
@@ -82,12 +86,11 @@ def open_sealed(data: bytes, passphrase: str) -> bytes:
         raise StorageError("this sealed file is damaged: its cost is none that easel writes", hint="copy it again")
     sealed, wrong = _cryptography()
     try:
-        opened: bytes = sealed(_key(passphrase, salt, cost)).decrypt(nonce, data[_HEADER.size :], data[: _HEADER.size])
+        return sealed(_key(passphrase, salt, cost)).decrypt(nonce, data[_HEADER.size :], data[: _HEADER.size])
     except wrong as error:
         raise InputError(
             "the passphrase is wrong, or the file was changed", hint="check capitals and spaces, or copy the file again"
         ) from error
-    return opened
 
 
 def _key(passphrase: str, salt: bytes, cost: int) -> bytes:
@@ -99,7 +102,7 @@ def _key(passphrase: str, salt: bytes, cost: int) -> bytes:
     return Scrypt(salt=salt, length=32, n=1 << cost, r=8, p=1).derive(normal)
 
 
-def _cryptography():  # type: ignore[no-untyped-def]
+def _cryptography() -> tuple[type[AESGCM], type[Exception]]:
     """Return the cipher and the error that a wrong key raises."""
     try:
         from cryptography.exceptions import InvalidTag
