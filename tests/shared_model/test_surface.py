@@ -80,4 +80,4 @@ def test_a_strong_edge_gets_no_halo() -> None:
     done = surface.finish(photo)
     mark = float(surface.contrast[:3, CONTRASTS // 2].square().sum().sqrt())
     assert float(done.max()) <= 0.6 + 2 * mark + 1e-5 and float(done.min()) >= 0.4 - 2 * mark - 1e-5
-    assert bool((done[..., 40:88].diff(dim=-1).abs().amax() > 0.1))  # the edge itself stays
+    assert bool(done[..., 40:88].diff(dim=-1).abs().amax() > 0.1)  # the edge itself stays
