@@ -26,6 +26,7 @@ from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, InputError, StorageError
 from shared_model.images import resize_short
+from shared_model.lines import draw, ink_share
 from shared_model.provenance import check_origin, read_optional, thumbnail
 from shared_model.pyramid import halve, pyramid, resize_like
 from shared_model.samples import sample_photos
@@ -176,8 +177,13 @@ class Head:
         return self.redraft(self.colored(photo), seed=seed, detail=detail)
 
     def colored(self, photo: Tensor) -> Tensor:
-        """Return what a draft follows: the photo without its grain, in the owner's palette."""
-        return transfer(abstract(photo, self.config.abstraction), self.color)
+        """Return what a draft follows, in the owner's palette: the photo without its grain, or a drawing of it.
+
+        It is a drawing where the owner's pictures are ink on paper (:mod:`shared_model.lines`).
+        """
+        share = ink_share(self.color)
+        seen = draw(photo, share) if share > 0 else abstract(photo, self.config.abstraction)
+        return transfer(seen, self.color)
 
     @torch.no_grad()
     def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
