@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +66,7 @@ class Atelier:
     _heads: OrderedDict[tuple[str, int], Head] = field(default_factory=OrderedDict, init=False, repr=False)
     _memory: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _brush: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _wanted: int = field(default=0, init=False, repr=False)
 
     def receive(self, data: bytes, *, name: str) -> dict[str, Any]:
         """Take a photo in: checked, decoded once, stored as it came.
@@ -101,7 +103,7 @@ class Atelier:
     def preview(self, photo: str, head: str, *, options: Options) -> bytes:
         """Paint a photo at the size of the page; sizes asked for by ``options`` are left aside."""
         painter, _ = self._painter(head, dataclasses.replace(options, size_px=None))
-        with self._brush:
+        with self._painting():
             painted = painter.paint(self._shown(photo))
         return encode_view(painted)
 
@@ -124,7 +126,7 @@ class Atelier:
         _check_size(picture, options.size_px)
         if options.size_px is None:
             picture = within(picture, PAINT_PIXELS)
-        with self._brush:
+        with self._painting():
             painted = painter.paint(picture)
         height, width = painted.rgb.shape[:2]
         painting = Painting(
@@ -145,7 +147,7 @@ class Atelier:
     def explain(self, photo: str, head: str, *, options: Options) -> Trace:
         """Say which stroke of the painting is from which of the pictures that the head was made from."""
         found = self._head(head)
-        with self._brush:
+        with self._painting():
             made = self.engine.explain(to_tensor(self._shown(photo).rgb), found, options=options)
         return trace(made, found)
 
@@ -182,7 +184,7 @@ class Atelier:
         name = Recipe.of(found, name="", options=Options()).head_digest
 
         def make() -> bytes:
-            with self._brush:
+            with self._painting(patient=True):
                 painted = self.engine.stylize(_sample(_HEADS_SAMPLE), found)
             return encode_view(shrink(Picture(rgb=to_uint8(painted)), THUMB_PX))
 
@@ -243,6 +245,20 @@ class Atelier:
         with self._memory:
             self._photos.clear()
             self._heads.clear()
+
+    @contextlib.contextmanager
+    def _painting(self, *, patient: bool = False) -> Iterator[None]:
+        """Hold the engine, which paints one picture at a time; ``patient``: only while nobody else wants it."""
+        while patient and self._wanted:
+            time.sleep(0.05)
+        with self._memory:
+            self._wanted += not patient
+        try:
+            with self._brush:
+                yield
+        finally:
+            with self._memory:
+                self._wanted -= not patient
 
     def _painter(self, head: str, options: Options) -> tuple[Painter, str]:
         found = self._head(head)

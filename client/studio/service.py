@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
 import threading
 import time
@@ -93,6 +94,22 @@ def open_browser(gate: Gate) -> bool:
         return False
 
 
+class _Server(uvicorn.Server):
+    """Ends quietly on Ctrl-C or a polite kill, which is how a studio is meant to end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
+
+
 def _server(atelier: Atelier, jobs: Jobs, gate: Gate) -> uvicorn.Server:
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
@@ -111,4 +128,4 @@ def _server(atelier: Atelier, jobs: Jobs, gate: Gate) -> uvicorn.Server:
         timeout_keep_alive=15,
         ws="none",
     )
-    return uvicorn.Server(config)
+    return _Server(config)

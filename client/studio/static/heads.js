@@ -1,0 +1,213 @@
+// Styles: the heads there are, pictures to paint with right away, and learning a head of one's own.
+
+import { follow, get, post, remove, upload } from "./api.js";
+import { $, announce, complain, confirmed, element, guarded, several, showLater, tell } from "./dom.js";
+import { onHeadChange, setHead, work } from "./paint.js";
+
+let heads = [];
+let chosen = []; // pictures in the dialog: id, name
+let most = 10;
+
+export function all() {
+  return heads;
+}
+
+export function nameOf(id) {
+  const head = heads.find((one) => one.id === id);
+  if (head?.kind === "style") return `Your ${several(head.pictures.length, "picture")}`;
+  if (id.startsWith("style:")) return "Your pictures";
+  return id;
+}
+
+/** Show the heads as one group of choices: arrow keys move, each move paints. */
+export function list(given) {
+  heads = given;
+  const before = new Map([...$("heads").querySelectorAll("[role=radio]")].map((card) => [card.dataset.id, card]));
+  const cards = heads.map((head) => {
+    const old = before.get(head.id);
+    return old ? old.parentElement : card(head);
+  });
+  const own = element(
+    "button",
+    { type: "button", class: "card add", id: "open-style", "data-drop": "style", onclick: () => openDialog() },
+    element("span", { class: "plus", "aria-hidden": "true" }, "+"),
+    element("span", { class: "name" }, "Your own"),
+  );
+  $("heads").replaceChildren(...cards, own);
+  mark(work.head);
+}
+
+function card(head) {
+  const image = element("img", { alt: "", class: "thumb" });
+  const name = nameOf(head.id);
+  const choice = element(
+    "button",
+    { type: "button", class: "card", role: "radio", "data-id": head.id, onclick: () => setHead(head.id) },
+    image,
+    element("span", { class: "name" }, name),
+  );
+  const holder = element("div", { class: "holder" }, choice);
+  if (head.kind !== "shipped") {
+    holder.append(
+      element("button", { type: "button", class: "remove", "aria-label": `Delete ${name}`, title: `Delete ${name}`, onclick: () => forget(head) }, "×"),
+    );
+  }
+  queueMicrotask(() => showLater(image, `/api/heads/${encodeURIComponent(head.id)}/view`));
+  return holder;
+}
+
+function mark(id) {
+  const cards = [...$("heads").querySelectorAll("[role=radio]")];
+  const present = cards.some((one) => one.dataset.id === id);
+  cards.forEach((one, index) => {
+    const on = one.dataset.id === id;
+    one.setAttribute("aria-checked", String(on));
+    one.tabIndex = on || (!present && index === 0) ? 0 : -1;
+    if (on) one.scrollIntoView({ block: "nearest", inline: "nearest" });
+  });
+}
+
+function move(event) {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  const cards = [...$("heads").querySelectorAll("[role=radio]")];
+  const at = cards.indexOf(event.target.closest("[role=radio]"));
+  if (!step || at < 0) return;
+  event.preventDefault();
+  const next = cards[(at + step + cards.length) % cards.length];
+  setHead(next.dataset.id);
+  next.focus();
+}
+
+const forget = guarded(async (head) => {
+  const what = head.kind === "style" ? "this style" : `the head ${head.name}`;
+  const text = head.kind === "style" ? "Its pictures on your disk stay where they are." : "It cannot be brought back. Paintings stay.";
+  if (!(await confirmed(`Delete ${what}?`, text, "Delete"))) return;
+  const left = (await remove(`/api/heads/${encodeURIComponent(head.id)}`)).heads;
+  list(left);
+  if (work.head === head.id) setHead(left.find((one) => one.kind === "shipped")?.id ?? "");
+  $("open-style").focus();
+  announce("Deleted");
+});
+
+export const reload = guarded(async () => list((await get("/api/heads")).heads));
+
+// ---- the dialog: pictures of a style
+
+export function openDialog(files = []) {
+  if (!$("style-dialog").open) $("style-dialog").showModal();
+  if (files.length) addPictures(files);
+}
+
+export const addPictures = guarded(async (files) => {
+  const room = most - chosen.length;
+  if (files.length > room) {
+    complain({ message: `A style is made from at most ${most} pictures`, hint: `the first ${Math.max(0, room)} were taken` });
+  }
+  for (const file of [...files].slice(0, Math.max(0, room))) {
+    try {
+      const photo = await upload(file);
+      if (!chosen.some((one) => one.id === photo.id)) chosen.push(photo);
+    } catch (error) {
+      complain({ ...error, message: `${file.name}: ${error.message}`, hint: error.hint });
+    }
+    showChosen();
+  }
+  announce(`${several(chosen.length, "picture")} chosen`);
+});
+
+function showChosen() {
+  $("style-pictures").replaceChildren(
+    ...chosen.map((photo) => {
+      const image = element("img", { alt: photo.name });
+      queueMicrotask(() => showLater(image, `/api/photos/${photo.id}/view?small`));
+      const drop = () => {
+        chosen = chosen.filter((one) => one.id !== photo.id);
+        showChosen();
+        $("choose-style").focus();
+      };
+      return element("li", {}, image, element("button", { type: "button", class: "remove", "aria-label": `Leave out ${photo.name}`, onclick: drop }, "×"));
+    }),
+  );
+  const none = chosen.length === 0;
+  $("style-invite").hidden = !none;
+  $("choose-style").textContent = none ? "Choose pictures" : "Add more";
+  $("style-now").disabled = none;
+  $("learn-start").disabled = none || !$("learn-name").value.trim();
+  $("style-now").textContent = none ? "Paint with these right away" : `Paint with ${chosen.length === 1 ? "it" : `these ${chosen.length}`} right away`;
+}
+
+const paintNow = guarded(async () => {
+  const button = $("style-now");
+  button.disabled = true;
+  button.textContent = "Looking at the strokes…";
+  try {
+    const job = await follow(await post("/api/styles", { pictures: chosen.map((one) => one.id) }));
+    await reload();
+    $("style-dialog").close();
+    chosen = [];
+    setHead(job.result.head);
+    announce("Style ready");
+  } finally {
+    showChosen();
+  }
+});
+
+const learn = guarded(async (event) => {
+  event.preventDefault();
+  const name = $("learn-name").value.trim();
+  if (!name || !chosen.length) return;
+  const asked = { pictures: chosen.map((one) => one.id), name, seconds: Number($("learn-seconds").value) };
+  const started = await post("/api/heads", asked);
+  $("style-dialog").close();
+  chosen = [];
+  $("learn-name").value = "";
+  showChosen();
+  await watch(started, name);
+});
+
+async function watch(started, name) {
+  $("learning").hidden = false;
+  $("learning-name").textContent = name;
+  $("learning-stop").disabled = false;
+  $("learning-stop").onclick = () => {
+    $("learning-stop").disabled = true;
+    remove(`/api/jobs/${started.id}`).catch(complain);
+  };
+  announce(`Learning ${name}`);
+  let said = 0;
+  const advance = (job) => {
+    const percent = Math.round(job.progress * 100);
+    $("learning-bar").value = job.progress;
+    $("learning-share").textContent = job.state === "waiting" ? "waiting" : `practising, ${percent} %`;
+    if (percent - said >= 25) {
+      said = percent;
+      announce(`Learning ${name}, ${percent} percent`);
+    }
+  };
+  advance(started);
+  try {
+    const job = await follow(started, advance);
+    if (!job) return;
+    await reload();
+    setHead(job.result.head);
+    tell(`${job.result.head} is ready. It is yours, and stays on this computer.`);
+    announce(`${job.result.head} is ready`);
+  } finally {
+    $("learning").hidden = true;
+  }
+}
+
+export function start(limits) {
+  most = limits.styles;
+  onHeadChange(mark);
+  $("heads").addEventListener("keydown", move);
+  $("choose-style").addEventListener("click", () => $("style-files").click());
+  $("style-files").addEventListener("change", () => {
+    addPictures($("style-files").files);
+    $("style-files").value = "";
+  });
+  $("learn-name").addEventListener("input", showChosen);
+  $("style-now").addEventListener("click", paintNow);
+  $("learn-form").addEventListener("submit", learn);
+  showChosen();
+}

@@ -1,0 +1,252 @@
+// The workplace: one photo, one style, controls; small paintings at once, the full one when the hand rests.
+
+import { follow, get, picture, post, remove, upload } from "./api.js";
+import { $, announce, complain, guarded, save, show } from "./dom.js";
+
+const TAB = crypto.randomUUID();
+const SESSION = "easel-workplace";
+const PREVIEW_MS = 160;
+const FULL_MS = 900;
+const SHOWN_PIXELS = 24e6; // larger paintings are shown by their preview
+
+export const work = { photo: null, head: "", painting: null };
+let timer = 0;
+let fullTimer = 0;
+let turn = 0; // grows with every change: what belongs to an older one is dropped
+let fullJob = null;
+let onHead = () => {};
+
+export function onHeadChange(call) {
+  onHead = call;
+}
+
+export function options() {
+  return {
+    strength: Number($("strength").value) / 100,
+    detail: Number($("detail").value) / 100,
+    keep_color: $("keep-color").checked,
+    size_px: $("size").value ? Number($("size").value) : null,
+    seed: seed(),
+  };
+}
+
+function seed() {
+  const value = Math.trunc(Number($("seed").value));
+  return Number.isFinite(value) ? Math.min(2147483647, Math.max(0, value)) : 0;
+}
+
+export function setOptions(given) {
+  $("strength").value = Math.round(given.strength * 100);
+  $("detail").value = Math.round(given.detail * 100);
+  $("keep-color").checked = given.keep_color;
+  $("seed").value = given.seed;
+  const size = given.size_px ?? "";
+  if (size && ![...$("size").options].some((option) => Number(option.value) === size)) {
+    $("size").add(new Option(`${size} px`, size));
+  }
+  $("size").value = size;
+  showValues();
+}
+
+function showValues() {
+  for (const name of ["strength", "detail"]) {
+    $(`${name}-out`).value = `${$(name).value} %`;
+    $(name).style.setProperty("--filled", `${$(name).value}%`);
+  }
+}
+
+/** Take a file in and paint it. */
+export const take = guarded(async (file) => {
+  busy(true);
+  announce("Reading the photo");
+  try {
+    await open(await upload(file));
+  } finally {
+    busy(false);
+  }
+});
+
+export const takeSample = guarded(async (number) => open(await post(`/api/samples/${number}`)));
+
+/** Put a photo that the studio has on the easel. */
+export async function open(photo) {
+  const view = await picture(`/api/photos/${photo.id}/view`);
+  work.photo = photo;
+  $("compare").style.setProperty("--ratio", photo.width / photo.height);
+  $("size").options[0].text = `Like the photo (${Math.min(photo.width, photo.height)} px)`;
+  $("after").hidden = true;
+  $("slider").disabled = true;
+  $("compare").classList.remove("painted");
+  $("welcome").hidden = true;
+  $("workplace").hidden = false;
+  await show($("before"), view);
+  $("before").alt = `The photo ${photo.name}`;
+  announce(`Photo ${photo.name}, ${photo.width} by ${photo.height} pixels`);
+  if (work.head) repaint(0);
+  else told("Choose a style.");
+  remember();
+}
+
+export function close() {
+  invalidate();
+  work.photo = null;
+  $("workplace").hidden = true;
+  $("welcome").hidden = false;
+  busy(false);
+  remember();
+  $("choose-photo").focus();
+}
+
+export function setHead(head, { paint = true } = {}) {
+  work.head = head;
+  onHead(head);
+  remember();
+  if (work.photo && head && paint) repaint(0);
+}
+
+function invalidate() {
+  turn += 1;
+  clearTimeout(timer);
+  clearTimeout(fullTimer);
+  work.painting = null;
+  $("download").disabled = true;
+  $("open-explain").disabled = true;
+  if (fullJob) remove(`/api/jobs/${fullJob}`).catch(() => {});
+  fullJob = null;
+}
+
+/** Paint again: soon in small, and in full once nothing has changed for a while. */
+export function repaint(delay = PREVIEW_MS) {
+  invalidate();
+  remember();
+  if (!work.photo || !work.head) return;
+  const mine = turn;
+  timer = setTimeout(() => preview(mine), delay);
+}
+
+async function preview(mine) {
+  busy(true);
+  told("Painting…");
+  try {
+    const asked = { photo: work.photo.id, head: work.head, options: options(), tab: TAB };
+    const job = await follow(await post("/api/preview", asked));
+    if (!job || mine !== turn) return;
+    const blob = await picture(`/api/jobs/${job.id}/picture`);
+    if (mine !== turn) return;
+    await present(blob);
+    told("A first look; the full size follows.");
+    $("open-explain").disabled = false;
+    fullTimer = setTimeout(() => full(mine, asked), FULL_MS);
+  } catch (error) {
+    if (mine !== turn) return;
+    busy(false);
+    told("");
+    complain(error);
+  }
+}
+
+async function full(mine, asked) {
+  told("Painting in full size…");
+  try {
+    const started = await post("/api/paint", asked);
+    fullJob = started.id;
+    const job = await follow(started);
+    if (!job || mine !== turn) return;
+    fullJob = null;
+    work.painting = job.result;
+    const { id, width, height, seconds } = job.result;
+    if (width * height <= SHOWN_PIXELS) {
+      const blob = await picture(`/api/paintings/${id}/file`);
+      if (mine !== turn) return;
+      await present(blob);
+    }
+    $("download").disabled = false;
+    told(`${width} × ${height}, painted in ${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s. It is in your history.`);
+    announce(`Painted, ${width} by ${height} pixels. Ready to download.`);
+  } catch (error) {
+    if (mine !== turn) return;
+    told("");
+    complain(error);
+  } finally {
+    if (mine === turn) busy(false);
+  }
+}
+
+async function present(blob) {
+  const first = $("after").hidden;
+  await show($("after"), blob);
+  $("after").hidden = false;
+  $("slider").disabled = false;
+  $("compare").classList.add("painted");
+  if (first) announce("A first look is there");
+}
+
+function told(text) {
+  $("told").textContent = text;
+}
+
+function busy(on) {
+  $("busy").classList.toggle("on", on);
+  $("stage").setAttribute("aria-busy", String(on));
+}
+
+function slide() {
+  $("compare").style.setProperty("--at", `${$("slider").value}%`);
+  const share = 100 - Number($("slider").value);
+  $("slider").setAttribute("aria-valuetext", `${share} percent painting`);
+}
+
+export const download = guarded(async () => {
+  const { id, title, head } = work.painting;
+  const blob = await picture(`/api/paintings/${id}/file`);
+  save(blob, `${title}-${head.startsWith("style:") ? "style" : head}.png`);
+  announce("Saved to your downloads");
+});
+
+/** Remember what is on the easel of this tab, so that a reload finds it again. */
+function remember() {
+  const kept = { photo: work.photo?.id ?? null, head: work.head, options: options() };
+  sessionStorage.setItem(SESSION, JSON.stringify(kept));
+}
+
+export async function restore(heads) {
+  let kept = {};
+  try {
+    kept = JSON.parse(sessionStorage.getItem(SESSION) ?? "{}");
+  } catch {
+    // written by something else: start afresh
+  }
+  if (kept.options) setOptions(kept.options);
+  const known = heads.some((head) => head.id === kept.head);
+  setHead(known ? kept.head : (heads.find((head) => head.kind !== "style")?.id ?? ""), { paint: false });
+  if (kept.photo) {
+    try {
+      await open(await get(`/api/photos/${kept.photo}`));
+    } catch {
+      sessionStorage.removeItem(SESSION); // the photo was deleted
+    }
+  }
+}
+
+export function start() {
+  for (const name of ["strength", "detail"]) {
+    $(name).addEventListener("input", () => {
+      showValues();
+      repaint();
+    });
+  }
+  for (const name of ["keep-color", "size", "seed"]) $(name).addEventListener("change", () => repaint());
+  $("slider").addEventListener("input", slide);
+  $("shuffle").addEventListener("click", () => {
+    $("seed").value = 1 + Math.floor(Math.random() * 9999);
+    repaint(0);
+  });
+  $("reset").addEventListener("click", () => {
+    setOptions({ strength: 1, detail: 0.5, keep_color: false, size_px: null, seed: 0 });
+    repaint(0);
+  });
+  $("download").addEventListener("click", download);
+  $("another").addEventListener("click", close);
+  showValues();
+  slide();
+}
