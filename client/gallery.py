@@ -26,7 +26,7 @@ from shared_model.files import read_bytes, write_atomic
 
 __all__ = ["CAP_BYTES", "Gallery", "Painting", "digest"]
 
-CAP_BYTES = 2 << 30
+CAP_BYTES = 2_000_000_000
 _FOLDERS = ("photos", "views", "styles", "paintings")
 _ID = re.compile(r"[0-9a-f]{24}")
 _FRESH_S = 3600.0  # photos and styles younger than this are in use, whether painted already or not

@@ -1,7 +1,7 @@
 // Starts the page: the key, the pages, dropping and pasting.
 
 import { get, onTrouble, unlock } from "./api.js";
-import { $, complain, element, guarded, showLater } from "./dom.js";
+import { $, complain, element, guarded, showSoon } from "./dom.js";
 import * as explain from "./explain.js";
 import * as heads from "./heads.js";
 import * as history from "./history.js";
@@ -38,7 +38,7 @@ function turn({ focus = true } = {}) {
 function showSamples(count) {
   const buttons = [...Array(Math.min(count, 5)).keys()].map((number) => {
     const image = element("img", { alt: "" });
-    queueMicrotask(() => showLater(image, `/api/samples/${number}`));
+    showSoon(image, `/api/samples/${number}`);
     return element("li", {}, element("button", { type: "button", "aria-label": `Paint sample photo ${number + 1}`, onclick: () => paint.takeSample(number) }, image));
   });
   $("samples").replaceChildren(...buttons);
@@ -110,8 +110,8 @@ async function main() {
     heads.start(state.limits);
     history.start(heads.reload);
     explain.start();
-    heads.list(state.heads);
     showSamples(state.samples);
+    heads.list(state.heads);
     await paint.restore(state.heads);
     document.documentElement.dataset.ready = "yes";
   })();

@@ -73,20 +73,28 @@ export async function show(image, blob) {
   if (old) URL.revokeObjectURL(old);
 }
 
+async function showFrom(image, path) {
+  if (!image.isConnected) return;
+  try {
+    await show(image, await picture(path));
+    image.classList.add("ready");
+  } catch {
+    image.classList.add("missing");
+  }
+}
+
+/** Fetch a small picture once the image is on the page. */
+export function showSoon(image, path) {
+  queueMicrotask(() => showFrom(image, path));
+}
+
 let last = Promise.resolve();
 
-/** Fetch small pictures one after the other, so that they never hold up a painting. */
-export function showLater(image, path) {
-  last = last.then(async () => {
-    if (!image.isConnected) return;
-    try {
-      await show(image, await picture(path));
-      image.classList.add("ready");
-    } catch {
-      image.classList.add("missing");
-    }
+/** The same for pictures that the studio must paint first: one after the other. */
+export function showInTurn(image, path) {
+  queueMicrotask(() => {
+    last = last.then(() => showFrom(image, path));
   });
-  return last;
 }
 
 export function save(blob, name) {

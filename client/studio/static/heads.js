@@ -1,7 +1,7 @@
 // Styles: the heads there are, pictures to paint with right away, and learning a head of one's own.
 
 import { follow, get, post, remove, upload } from "./api.js";
-import { $, announce, complain, confirmed, element, guarded, several, showLater, tell } from "./dom.js";
+import { $, announce, complain, confirmed, element, guarded, several, showInTurn, showSoon, tell } from "./dom.js";
 import { onHeadChange, setHead, work } from "./paint.js";
 
 let heads = [];
@@ -52,7 +52,7 @@ function card(head) {
       element("button", { type: "button", class: "remove", "aria-label": `Delete ${name}`, title: `Delete ${name}`, onclick: () => forget(head) }, "×"),
     );
   }
-  queueMicrotask(() => showLater(image, `/api/heads/${encodeURIComponent(head.id)}/view`));
+  showInTurn(image, `/api/heads/${encodeURIComponent(head.id)}/view`);
   return holder;
 }
 
@@ -119,7 +119,7 @@ function showChosen() {
   $("style-pictures").replaceChildren(
     ...chosen.map((photo) => {
       const image = element("img", { alt: photo.name });
-      queueMicrotask(() => showLater(image, `/api/photos/${photo.id}/view?small`));
+      showSoon(image, `/api/photos/${photo.id}/view?small`);
       const drop = () => {
         chosen = chosen.filter((one) => one.id !== photo.id);
         showChosen();
@@ -178,7 +178,7 @@ async function watch(started, name) {
   const advance = (job) => {
     const percent = Math.round(job.progress * 100);
     $("learning-bar").value = job.progress;
-    $("learning-share").textContent = job.state === "waiting" ? "waiting" : `practising, ${percent} %`;
+    $("learning-share").textContent = job.state === "waiting" ? "waiting" : `practicing, ${percent} %`;
     if (percent - said >= 25) {
       said = percent;
       announce(`Learning ${name}, ${percent} percent`);

@@ -1,7 +1,7 @@
 // The history: paintings with their settings, to go on from, download, keep or delete.
 
 import { get, picture, post, remove } from "./api.js";
-import { $, announce, bytes, confirmed, element, guarded, save, several, showLater } from "./dom.js";
+import { $, announce, bytes, confirmed, element, guarded, save, several, showSoon } from "./dom.js";
 import { nameOf } from "./heads.js";
 import { close, open, setHead, setOptions, work } from "./paint.js";
 
@@ -34,7 +34,7 @@ export function describe(options) {
 function card(painting) {
   const name = nameOf(painting.head);
   const image = element("img", { alt: `${painting.title}, painted with ${name}` });
-  queueMicrotask(() => showLater(image, `/api/paintings/${painting.id}/view`));
+  showSoon(image, `/api/paintings/${painting.id}/view`);
   const again = guarded(async () => {
     const photo = await get(`/api/photos/${painting.photo}`);
     setOptions(painting.options);

@@ -73,7 +73,6 @@ export async function open(photo) {
   const view = await picture(`/api/photos/${photo.id}/view`);
   work.photo = photo;
   $("compare").style.setProperty("--ratio", photo.width / photo.height);
-  $("size").options[0].text = `Like the photo (${Math.min(photo.width, photo.height)} px)`;
   $("after").hidden = true;
   $("slider").disabled = true;
   $("compare").classList.remove("painted");
