@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """The studio in a real browser: drop, paint, compare, learn, explain, look back; by mouse, by keyboard, on a phone.
 
 Every test also sees to it that the browser asks nobody but the studio, and that the page logs no error.
@@ -143,7 +144,8 @@ def test_drop_paint_compare_and_download(visit: Visit, gate: Gate, picture: byte
         page.click("#download")
     assert coming.value.suggested_filename == "cat 1-tiny.png"
     coming.value.save_as(tmp_path / "painting.png")
-    assert '"strength": 0.4' in Image.open(tmp_path / "painting.png").info["easel"]
+    with Image.open(tmp_path / "painting.png") as painting:
+        assert '"strength": 0.4' in painting.info["easel"]
     page.click("nav >> text=History")
     page.wait_for_selector(".painting >> nth=1")
     page.click("nav >> text=Privacy")
@@ -154,7 +156,7 @@ def test_drop_paint_compare_and_download(visit: Visit, gate: Gate, picture: byte
 
 def test_own_pictures_are_painted_with_and_learned_from(visit: Visit, gate: Gate, picture: bytes) -> None:
     page = _enter(visit, gate)
-    page.click("#samples button >> nth=0")
+    page.set_input_files("#photo-file", [_file(picture)])
     page.wait_for_selector(PAINTED)
     _drop(page, "#open-style", picture, _png(sample_photos()[2][0, :, ::2, ::2]))
     page.wait_for_selector("#style-pictures li >> nth=1")
@@ -246,9 +248,9 @@ def test_at_phone_width_nothing_overflows(visit: Visit, gate: Gate, picture: byt
     visit.check(gate)
 
 
-def test_every_control_has_a_name_and_every_field_a_label(visit: Visit, gate: Gate) -> None:
+def test_every_control_has_a_name_and_every_field_a_label(visit: Visit, gate: Gate, picture: bytes) -> None:
     page = _enter(visit, gate)
-    page.click("#samples button >> nth=0")
+    page.set_input_files("#photo-file", [_file(picture)])
     page.wait_for_selector(PAINTED)
     nameless = page.evaluate(
         """() => [...document.querySelectorAll("button, a[href], input:not([type=file]), select, [role]")]
@@ -286,19 +288,19 @@ def test_without_the_key_the_page_stays_locked(visit: Visit, gate: Gate) -> None
     visit.check(gate, refusals=True)
 
 
-def test_tabs_do_not_disturb_each_other_and_a_reload_goes_on(visit: Visit, gate: Gate) -> None:
+def test_tabs_do_not_disturb_each_other_and_a_reload_goes_on(visit: Visit, gate: Gate, picture: bytes) -> None:
     one = _enter(visit, gate)
-    one.click("#samples button >> nth=0")
+    one.set_input_files("#photo-file", [_file(picture, "first.png")])
     one.wait_for_selector(PAINTED)
     other = visit.open()
     other.goto(gate.address)
     other.wait_for_selector("html[data-ready]")
     assert other.is_visible("#welcome"), "the key is there, the photo of the other tab is not"
-    other.click("#samples button >> nth=1")
+    other.set_input_files("#photo-file", [_file(_png(sample_photos()[2][0, :, ::2, ::2]), "second.png")])
     other.wait_for_selector(PAINTED)
     one.reload()
     one.wait_for_selector(PAINTED)
-    assert "sample 1" in one.get_attribute("#before", "alt")
+    assert "first" in one.get_attribute("#before", "alt")
     visit.check(gate)
 
 
@@ -314,8 +316,12 @@ def test_another_page_of_this_computer_gets_nothing(browser: Any, visit: Visit, 
         """async address => {
             const tried = {};
             const attempt = async (name, path, init) => {
-                try { const answer = await fetch(address + path, init); tried[name] = answer.type === "opaque" ? "opaque" : answer.status; }
-                catch { tried[name] = "blocked"; }
+                try {
+                    const answer = await fetch(address + path, init);
+                    tried[name] = answer.type === "opaque" ? "opaque" : answer.status;
+                } catch {
+                    tried[name] = "blocked";
+                }
             };
             await attempt("read", "api/state", {});
             await attempt("cookies", "api/state", { credentials: "include" });
