@@ -7,7 +7,7 @@ const TAB = crypto.randomUUID();
 const SESSION = "easel-workplace";
 const PREVIEW_MS = 160;
 const FULL_MS = 900;
-const SHOWN_PIXELS = 24e6; // larger paintings are shown by their preview
+const SHOWN_PIXELS = 12e6; // larger paintings are shown by their preview
 
 export const work = { photo: null, head: "", painting: null };
 let timer = 0;

@@ -166,7 +166,7 @@ def test_own_pictures_are_painted_with_and_learned_from(visit: Visit, gate: Gate
     page.click("#open-explain")
     page.wait_for_selector("#sources li >> nth=1")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('#explain-told').textContent.includes('from picture')")
+    page.wait_for_function("() => document.querySelector('#explain-told').textContent.includes('from picture')")
     page.keyboard.press("Escape")
     page.click("#open-style")
     page.set_input_files("#style-files", [_file(picture)])
@@ -210,7 +210,7 @@ def test_by_keyboard_alone(visit: Visit, gate: Gate) -> None:
     page.keyboard.press("Space")
     page.wait_for_selector("#download[disabled]")
     page.wait_for_selector(PAINTED)
-    page.wait_for_function("document.querySelector('#status').textContent.startsWith('Painted')")
+    page.wait_for_function("() => document.querySelector('#status').textContent.startsWith('Painted')")
     go_to("#download")
     with page.expect_download():
         page.keyboard.press("Enter")
