@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import threading
 import time
 from collections import OrderedDict
@@ -16,6 +17,7 @@ import torch
 from client.batch import Painter
 from client.engine import Engine
 from client.gallery import CAP_BYTES, Gallery, Painting, digest
+from client.order import Order
 from client.personalize import Patience, personalize
 from client.recipe import Recipe
 from client.store import HeadFile, Home
@@ -26,6 +28,7 @@ from shared_model.config import HeadConfig
 from shared_model.errors import CompatibilityError, InputError
 from shared_model.head import Head
 from shared_model.images import Picture, encode_picture, load_picture, load_tensor, resize_short, to_tensor, to_uint8
+from shared_model.look import Look
 from shared_model.samples import sample_photos
 from shared_model.stylize import Options, check_match
 
@@ -100,14 +103,16 @@ class Atelier:
             f"{digest(photo.encode())}-{side}", lambda: encode_view(shrink(self._shown(photo), side))
         )
 
-    def preview(self, photo: str, head: str, *, options: Options) -> bytes:
+    def preview(
+        self, photo: str, head: str, *, options: Options, look: Look | None = None, longest_px: int = VIEW_PX
+    ) -> bytes:
         """Paint a photo at the size of the page; sizes asked for by ``options`` are left aside."""
-        painter, _ = self._painter(head, dataclasses.replace(options, size_px=None))
+        painter = self._painter(head, dataclasses.replace(options, size_px=None), look)
         with self._painting():
-            painted = painter.paint(self._shown(photo))
+            painted = painter.paint(shrink(self._shown(photo), longest_px))
         return encode_view(painted)
 
-    def paint(self, photo: str, head: str, *, options: Options) -> Painting:
+    def paint(self, photo: str, head: str, *, options: Options, look: Look | None = None) -> Painting:
         """Paint a photo in full and put it into the history; one that is there already is not painted again.
 
         Raises
@@ -115,9 +120,9 @@ class Atelier:
         MissingError
             If photo or head are not there any more.
         """
-        painter, name = self._painter(head, options)
-        told = repr((photo, painter.recipe.head_digest, name, dataclasses.asdict(options)))
-        identity = digest(told.encode())
+        painter = self._painter(head, options, look)
+        told = {**painter.recipe.to_settings(), "photo": photo, "easel": ""}
+        identity = digest(json.dumps(told, sort_keys=True).encode())
         known = next((one for one in self.gallery.paintings() if one.id == identity), None)
         if known is not None:
             return known
@@ -135,6 +140,7 @@ class Atelier:
             title=str(self.gallery.photo_facts(photo).get("name", "photo")),
             head=head,
             options=dataclasses.asdict(options),
+            look=dataclasses.asdict(painter.recipe.look),
             width=width,
             height=height,
             seconds=round(self.clock() - begin, 2),
@@ -144,12 +150,12 @@ class Atelier:
         self.gallery.add_painting(painting, picture=data, thumbnail=encode_view(shrink(painted, THUMB_PX), opaque=True))
         return painting
 
-    def explain(self, photo: str, head: str, *, options: Options) -> Trace:
+    def explain(self, photo: str, head: str, *, options: Options, look: Look | None = None) -> Trace:
         """Say which stroke of the painting is from which of the pictures that the head was made from."""
-        found = self._head(head)
+        bent = self._painter(head, options, look).head
         with self._painting():
-            made = self.engine.explain(to_tensor(self._shown(photo).rgb), found, options=options)
-        return trace(made, found)
+            made = self.engine.explain(to_tensor(self._shown(photo).rgb), bent, options=options)
+        return trace(made, bent)
 
     def samples(self) -> int:
         """Return how many photos easel brings along."""
@@ -260,10 +266,11 @@ class Atelier:
             with self._memory:
                 self._wanted -= not patient
 
-    def _painter(self, head: str, options: Options) -> tuple[Painter, str]:
-        found = self._head(head)
-        name = "" if head.startswith(_STYLE) else head
-        return Painter(self.engine, found, Recipe.of(found, name=name, options=options)), name
+    def _painter(self, head: str, options: Options, look: Look | None) -> Painter:
+        mixed = [] if head.startswith(_STYLE) else [(head, 1.0)]
+        order = Order(tuple(mixed), options, look or Look())
+        bent, recipe = order.prepare(self._head(head), mixed)
+        return Painter(self.engine, bent, recipe)
 
     def _head(self, head: str) -> Head:
         styled = head.startswith(_STYLE)

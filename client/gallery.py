@@ -64,6 +64,8 @@ class Painting:
         Seconds since 1970.
     kept
         Never dropped to make room.
+    look
+        How the head was bent, as plain values.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Painting:
     seconds: float
     created: float
     kept: bool = False
+    look: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass

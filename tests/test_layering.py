@@ -31,7 +31,7 @@ NETWORK = frozenset(
 # What a device keeps to itself. Nothing these reach, directly or not, may speak to a network.
 PRIVATE = frozenset(
     "client.atelier client.engine client.evaluation client.explanation client.gallery client.personalize client.recipe "
-    "client.store client.strokes client.studio.facts client.studio.gate client.studio.jobs client.views "
+    "client.store client.strokes client.studio.facts client.studio.gate client.studio.jobs client.tasting client.views "
     "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )
@@ -43,7 +43,7 @@ QUIET = PRIVATE | frozenset(
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
 # The studio's shell serves a page to this computer; what it serves is made by modules that know no network.
-STUDIO = frozenset({"client.studio.app", "client.studio.desk", "client.studio.intake", "client.studio.service"})
+STUDIO = frozenset(f"client.studio.{name}" for name in ("answers", "app", "bench", "desk", "intake", "service"))
 NETWORKED = frozenset({"client.app", "client.secure"}) | STUDIO
 HEAVY = frozenset({"flwr", "matplotlib", "opacus", "ray", "torch"})
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})

@@ -9,11 +9,23 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
+from client.preferences import Manner
 from shared_model.config import parse
 from shared_model.errors import EaselError, InputError
+from shared_model.look import Look
 from shared_model.stylize import Options
 
-__all__ = ["MAX_JSON_BYTES", "MAX_UPLOAD_BYTES", "TooLargeError", "file_name", "options_of", "read_json", "read_upload"]
+__all__ = [
+    "MAX_JSON_BYTES",
+    "MAX_UPLOAD_BYTES",
+    "TooLargeError",
+    "file_name",
+    "look_of",
+    "manners_of",
+    "options_of",
+    "read_json",
+    "read_upload",
+]
 
 MAX_UPLOAD_BYTES = 64 << 20
 MAX_JSON_BYTES = 64 << 10
@@ -73,9 +85,53 @@ def options_of(value: Mapping[str, Any]) -> Options:
     return parse(options, Options, source="the page")
 
 
+def look_of(value: Mapping[str, Any]) -> Look:
+    """Return how the head is bent in a request; raises InputError like :func:`options_of`."""
+    look = value.get("look", {})
+    if not isinstance(look, Mapping):
+        raise InputError("this is no look of a painting", hint="reload the page")
+    return parse(look, Look, source="the page")
+
+
+def manners_of(value: Mapping[str, Any]) -> tuple[Manner, ...]:
+    """Return the candidates that were shown; raises InputError like :func:`options_of`."""
+    shown = value.get("shown")
+    if not isinstance(shown, list) or len(shown) > 12 or not all(isinstance(one, Mapping) for one in shown):
+        raise InputError("shown is missing or is no list of candidates", hint="reload the page")
+    return tuple(parse(one, Manner, source="the page") for one in shown)
+
+
 def file_name(request: Request) -> str:
     """Return the name of an uploaded file, which travels in a header, percent-encoded."""
     return urllib.parse.unquote(request.headers.get("x-easel-name", ""), errors="replace")[:300]
+
+
+def text(value: dict[str, Any], key: str, *, missing: str | None = None) -> str:
+    """Return a short text in a request.
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    found = value.get(key, missing)
+    if not isinstance(found, str) or len(found) > 200:
+        raise InputError(f"{key} is missing or is no short text", hint="reload the page")
+    return found
+
+
+def texts(value: dict[str, Any], key: str) -> list[str]:
+    """Return a list of short texts in a request.
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    found = value.get(key)
+    if not isinstance(found, list) or len(found) > 100 or not all(isinstance(one, str) for one in found):
+        raise InputError(f"{key} is missing or is no list of names", hint="reload the page")
+    return found
 
 
 async def _read(request: Request, *, limit: int) -> bytes:

@@ -39,8 +39,8 @@ class Job:
         ``waiting``, ``running``, ``done``, ``failed`` or ``stopped``.
     progress, note
         Share done in [0, 1], and a few words.
-    result, picture
-        Plain values for JSON, and the bytes of a picture, once done.
+    result, pictures
+        Plain values for JSON, and the bytes of pictures, as far as they are there.
     error
         Why it failed.
     version
@@ -56,7 +56,7 @@ class Job:
     progress: float = 0.0
     note: str = ""
     result: dict[str, Any] = field(default_factory=dict)
-    picture: bytes = b""
+    pictures: list[bytes] = field(default_factory=list)
     error: EaselError | None = None
     version: int = 0
     stop_asked: bool = False

@@ -2,6 +2,7 @@
 
 import { get, onTrouble, unlock } from "./api.js";
 import { $, complain, element, guarded, showSoon } from "./dom.js";
+import * as choose from "./choose.js";
 import * as explain from "./explain.js";
 import * as heads from "./heads.js";
 import * as history from "./history.js";
@@ -110,6 +111,7 @@ async function main() {
     heads.start(state.limits);
     history.start(heads.reload);
     explain.start();
+    choose.start();
     showSamples(state.samples);
     heads.list(state.heads);
     await paint.restore(state.heads);

@@ -2,7 +2,7 @@
 
 import { follow, picture, post } from "./api.js";
 import { $, announce, element, guarded } from "./dom.js";
-import { options, work } from "./paint.js";
+import { look, options, work } from "./paint.js";
 
 const NOWHERE = 255;
 let sources = [];
@@ -29,7 +29,7 @@ const open = guarded(async () => {
   $("map-colors").checked = false;
   $("explain-told").textContent = "Following the strokes…";
   pixels = null;
-  const asked = { photo: work.photo.id, head: work.head, options: options() };
+  const asked = { photo: work.photo.id, head: work.head, options: options(), look: look() };
   const job = await follow(await post("/api/explain", asked));
   const facts = job.result;
   [pixels, painting] = await Promise.all([

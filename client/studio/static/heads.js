@@ -177,8 +177,9 @@ async function watch(started, name) {
   let said = 0;
   const advance = (job) => {
     const percent = Math.round(job.progress * 100);
-    $("learning-bar").value = job.progress;
-    $("learning-share").textContent = job.state === "waiting" ? "waiting" : `practicing, ${percent} %`;
+    if (job.progress) $("learning-bar").value = job.progress;
+    else $("learning-bar").removeAttribute("value");
+    $("learning-share").textContent = job.progress ? `practicing, ${percent} %` : job.note || "waiting";
     if (percent - said >= 25) {
       said = percent;
       announce(`Learning ${name}, ${percent} percent`);

@@ -3,7 +3,7 @@
 import { get, picture, post, remove } from "./api.js";
 import { $, announce, bytes, confirmed, element, guarded, save, several, showSoon } from "./dom.js";
 import { nameOf } from "./heads.js";
-import { close, open, setHead, setOptions, work } from "./paint.js";
+import { close, open, setHead, setLook, setOptions, work } from "./paint.js";
 
 const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
@@ -21,13 +21,15 @@ function showStored(count, stored) {
     : "";
 }
 
-export function describe(options) {
+function describe({ options, look }) {
   const said = [];
   if (options.strength < 1) said.push(`strength ${Math.round(options.strength * 100)} %`);
   if (options.detail !== 0.5) said.push(`detail ${Math.round(options.detail * 100)} %`);
+  if ((look.brush ?? 1) !== 1) said.push(`strokes ${Math.round(look.brush * 100)} %`);
+  if ((look.roughness ?? 1) !== 1 || (look.hand ?? 1) !== 1) said.push("to your taste");
   if (options.keep_color) said.push("own colors");
   if (options.size_px) said.push(`${options.size_px} px`);
-  if (options.seed) said.push(`strokes ${options.seed}`);
+  if (options.seed) said.push(`variation ${options.seed}`);
   return said.join(", ") || "standard settings";
 }
 
@@ -38,6 +40,7 @@ function card(painting) {
   const again = guarded(async () => {
     const photo = await get(`/api/photos/${painting.photo}`);
     setOptions(painting.options);
+    setLook(painting.look);
     setHead(painting.head, { paint: false });
     location.hash = "#paint";
     await open(photo);
@@ -55,7 +58,7 @@ function card(painting) {
     { class: "painting" },
     open_,
     element("div", { class: "about" }, element("strong", {}, painting.title), element("span", { class: "chip" }, name)),
-    element("p", {}, `${describe(painting.options)}`, element("br"), `${painting.width} × ${painting.height}, ${DATE.format(painting.created * 1000)}`),
+    element("p", {}, `${describe(painting)}`, element("br"), `${painting.width} × ${painting.height}, ${DATE.format(painting.created * 1000)}`),
     element(
       "div",
       { class: "tools" },

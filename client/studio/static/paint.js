@@ -9,15 +9,17 @@ const PREVIEW_MS = 160;
 const FULL_MS = 900;
 const SHOWN_PIXELS = 12e6; // larger paintings are shown by their preview
 
-export const work = { photo: null, head: "", painting: null };
+const STRAIGHT = { brush: 1, roughness: 1, hand: 1 };
+
+export const work = { photo: null, head: "", painting: null, look: { ...STRAIGHT } };
 let timer = 0;
 let fullTimer = 0;
 let turn = 0; // grows with every change: what belongs to an older one is dropped
 let fullJob = null;
-let onHead = () => {};
+const headCalls = [];
 
 export function onHeadChange(call) {
-  onHead = call;
+  headCalls.push(call);
 }
 
 export function options() {
@@ -48,11 +50,32 @@ export function setOptions(given) {
   showValues();
 }
 
+export function look() {
+  return { ...work.look, brush: Number($("brush").value) / 100 };
+}
+
+export function setLook(given) {
+  work.look = { ...STRAIGHT, ...given };
+  $("brush").value = Math.round(work.look.brush * 100);
+  showValues();
+}
+
+/** Bend the head as the owner is thought to like it, and paint. */
+export function bend(given) {
+  setLook(given);
+  repaint(0);
+}
+
 function showValues() {
-  for (const name of ["strength", "detail"]) {
-    $(`${name}-out`).value = `${$(name).value} %`;
-    $(name).style.setProperty("--filled", `${$(name).value}%`);
+  for (const name of ["strength", "detail", "brush"]) {
+    const input = $(name);
+    $(`${name}-out`).value = `${input.value} %`;
+    input.style.setProperty("--filled", `${((input.value - input.min) / (input.max - input.min)) * 100}%`);
   }
+}
+
+function asked() {
+  return { photo: work.photo.id, head: work.head, options: options(), look: look() };
 }
 
 /** Take a file in and paint it. */
@@ -98,7 +121,7 @@ export function close() {
 
 export function setHead(head, { paint = true } = {}) {
   work.head = head;
-  onHead(head);
+  for (const call of headCalls) call(head);
   remember();
   if (work.photo && head && paint) repaint(0);
 }
@@ -127,15 +150,15 @@ async function preview(mine) {
   busy(true);
   told("Painting…");
   try {
-    const asked = { photo: work.photo.id, head: work.head, options: options(), tab: TAB };
-    const job = await follow(await post("/api/preview", asked));
+    const order = { ...asked(), tab: TAB };
+    const job = await follow(await post("/api/preview", order));
     if (!job || mine !== turn) return;
     const blob = await picture(`/api/jobs/${job.id}/picture`);
     if (mine !== turn) return;
     await present(blob);
     told("A first look; the full size follows.");
     $("open-explain").disabled = false;
-    fullTimer = setTimeout(() => full(mine, asked), FULL_MS);
+    fullTimer = setTimeout(() => full(mine, order), FULL_MS);
   } catch (error) {
     if (mine !== turn) return;
     busy(false);
@@ -144,10 +167,10 @@ async function preview(mine) {
   }
 }
 
-async function full(mine, asked) {
+async function full(mine, order) {
   told("Painting in full size…");
   try {
-    const started = await post("/api/paint", asked);
+    const started = await post("/api/paint", order);
     fullJob = started.id;
     const job = await follow(started);
     if (!job || mine !== turn) return;
@@ -204,7 +227,7 @@ export const download = guarded(async () => {
 
 /** Remember what is on the easel of this tab, so that a reload finds it again. */
 function remember() {
-  const kept = { photo: work.photo?.id ?? null, head: work.head, options: options() };
+  const kept = { photo: work.photo?.id ?? null, head: work.head, options: options(), look: look() };
   sessionStorage.setItem(SESSION, JSON.stringify(kept));
 }
 
@@ -216,6 +239,7 @@ export async function restore(heads) {
     // written by something else: start afresh
   }
   if (kept.options) setOptions(kept.options);
+  if (kept.look) setLook(kept.look);
   const known = heads.some((head) => head.id === kept.head);
   setHead(known ? kept.head : (heads.find((head) => head.kind !== "style")?.id ?? ""), { paint: false });
   if (kept.photo) {
@@ -228,7 +252,7 @@ export async function restore(heads) {
 }
 
 export function start() {
-  for (const name of ["strength", "detail"]) {
+  for (const name of ["strength", "detail", "brush"]) {
     $(name).addEventListener("input", () => {
       showValues();
       repaint();
@@ -242,7 +266,7 @@ export function start() {
   });
   $("reset").addEventListener("click", () => {
     setOptions({ strength: 1, detail: 0.5, keep_color: false, size_px: null, seed: 0 });
-    repaint(0);
+    bend({});
   });
   $("download").addEventListener("click", download);
   $("another").addEventListener("click", close);
