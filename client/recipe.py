@@ -172,7 +172,7 @@ def _text(settings: Mapping[str, object], key: str) -> str:
 
 def _mix(entries: object) -> tuple[tuple[str, float], ...]:
     """Check the heads and shares of a mix."""
-    parts = []
+    parts: list[tuple[str, float]] = []
     for entry in entries if isinstance(entries, list) else [None]:
         name, share = entry if isinstance(entry, list) and len(entry) == 2 else ("", None)
         if not isinstance(share, float) or not 0 < share <= 1 or len(parts) == MAX_HEADS:

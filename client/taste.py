@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Pick", "Taste"]
 
-Points = NDArray[np.float64]
+Points = NDArray[np.floating]
 _OWN, _TOGETHER = 2.0, 0.5  # variances of the utility: each knob's own curve (summed), all knobs together
 _OWN_SCALE, _TOGETHER_SCALE = 0.45, 0.9  # length scales in the unit cube
 _BOW = 0.6  # how much a whole knob's way from the defaults costs before anything is known

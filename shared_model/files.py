@@ -69,13 +69,16 @@ def read_bytes(path: Path | str, *, limit: int = 1 << 30) -> bytes:
     """
     source = Path(path)
     try:
-        if source.stat().st_size > limit:
-            raise StorageError(f"{source} is larger than {limit} bytes", hint="is this the right file?")
-        return source.read_bytes()
+        with source.open("rb") as stream:
+            data = stream.read(min(limit, os.fstat(stream.fileno()).st_size) + 1)
+            data += stream.read(limit + 1 - len(data)) if len(data) <= limit else b""  # a pipe tells no size
     except OSError as error:
         raise StorageError(
             f"cannot read {source}: {error.strerror}", hint="check the path and its permissions"
         ) from error
+    if len(data) > limit:
+        raise StorageError(f"{source} is larger than {limit} bytes", hint="is this the right file?")
+    return data
 
 
 def _storage_error(target: Path, error: OSError) -> StorageError:
