@@ -321,6 +321,38 @@ def test_styles_and_heads_are_made_and_deleted(page: TestClient, photo: str) -> 
     assert [head["id"] for head in page.get("/api/heads").json()["heads"]] == ["tiny"]
 
 
+def test_choices_are_asked_for_learned_from_and_forgotten(page: TestClient, desk: Desk, photo: str) -> None:
+    asked = {"photo": photo, "head": "tiny", "options": {"size_px": 64, "seed": 3}}
+    job = _finished(page, page.post("/api/candidates", json=asked))
+    assert job["state"] == "done" and job["pictures"] == 4, job
+    shown = job["result"]["shown"]
+    assert len(shown) == 4 and all(shown.count(one) == 1 for one in shown)
+    assert page.get(f"/api/jobs/{job['id']}/picture?number=3").headers["content-type"] == "image/jpeg"
+    _error(page.get(f"/api/jobs/{job['id']}/picture?number=4"), 404)
+    facts = page.post("/api/choices", json={"head": "tiny", "shown": shown, "order": [2]}).json()
+    assert facts["answers"] == 1 and set(facts["best"]) == {"options", "look"}
+    path = desk.atelier.home.preferences_path("tiny")
+    assert path.is_file() and path.stat().st_mode & 0o077 == 0
+    for wrong in ([], [9], [1, 1], ["x"], [True], "x", None):
+        _error(page.post("/api/choices", json={"head": "tiny", "shown": shown, "order": wrong}), 400)
+    _error(page.post("/api/choices", json={"head": "tiny", "shown": [{"strength": 9}] * 2, "order": [0]}), 400)
+    assert page.delete("/api/choices/tiny").json()["answers"] == 0
+    assert not path.exists() and page.get("/api/choices/tiny").json()["answers"] == 0
+    _error(page.get("/api/choices/style:" + "a" * 24), 400)
+    best = page.post("/api/preview", json=asked | {"look": facts["best"]["look"]})
+    assert _finished(page, best)["state"] == "done"
+    _error(page.post("/api/preview", json=asked | {"look": {"brush": 99}}), 400)
+
+
+def test_a_look_is_part_of_a_painting(page: TestClient, photo: str) -> None:
+    asked = {"photo": photo, "head": "tiny", "options": {}}
+    plain = _finished(page, page.post("/api/paint", json=asked))["result"]
+    bent = _finished(page, page.post("/api/paint", json=asked | {"look": {"brush": 1.5}}))["result"]
+    assert plain["id"] != bent["id"] and bent["look"]["brush"] == 1.5
+    file = page.get(f"/api/paintings/{bent['id']}/file")
+    assert json.loads(Image.open(io.BytesIO(file.content)).info["easel"])["easel"]["look"]["brush"] == 1.5
+
+
 def test_a_job_that_fails_says_why(page: TestClient, photo: str) -> None:
     job = _finished(page, page.post("/api/paint", json={"photo": photo, "head": "nobody", "options": {}}))
     assert job["state"] == "failed" and "nobody" in job["error"]["message"] and job["error"]["hint"]

@@ -184,6 +184,26 @@ def test_own_pictures_are_painted_with_and_learned_from(visit: Visit, gate: Gate
     visit.check(gate, refusals=True)
 
 
+def test_choosing_between_candidates(visit: Visit, gate: Gate, picture: bytes) -> None:
+    page = _enter(visit, gate)
+    page.set_input_files("#photo-file", [_file(picture)])
+    page.wait_for_selector(PAINTED)
+    page.click("#open-choose")
+    for answers in (1, 2):
+        page.wait_for_selector("#candidates button:not([disabled]) >> nth=3")
+        assert page.locator("#candidates img[src^='blob:']").count() == 4
+        page.keyboard.press("3")
+        page.wait_for_selector("#candidates[aria-busy]")
+        page.wait_for_selector(f"#choose-told >> text={answers} choice")
+    page.click("#choose-use")
+    page.wait_for_selector("#choose-dialog", state="hidden")
+    page.wait_for_selector(PAINTED)
+    page.click("#reset")
+    page.wait_for_selector(PAINTED)
+    assert page.input_value("#brush") == "100"
+    visit.check(gate)
+
+
 def test_by_keyboard_alone(visit: Visit, gate: Gate) -> None:
     page = _enter(visit, gate)
 
