@@ -85,7 +85,7 @@ export async function follow(job, advance = () => {}) {
   let now = job;
   while (!["done", "failed", "stopped"].includes(now.state)) {
     now = await get(`/api/jobs/${now.id}?since=${now.version}`);
-    advance(now);
+    await advance(now);
   }
   if (now.state === "failed") throw new StudioError(sentence(now.error.message), now.error.hint, 400);
   return now.state === "done" ? now : null;

@@ -14,6 +14,7 @@ let locked = false;
 
 function lock(why) {
   locked = true;
+  document.body.dataset.locked = "yes";
   if (why) $("locked-why").textContent = why;
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   for (const name of [...PAGES, "locked"]) $(`page-${name}`).hidden = name !== "locked";
@@ -33,6 +34,7 @@ function turn({ focus = true } = {}) {
   if (page === "history") history.load();
   if (page === "privacy") privacy.load(heads.reload);
   if (focus) $("main").focus({ preventScroll: true });
+  $("toasts").replaceChildren();
   window.scrollTo(0, 0);
 }
 

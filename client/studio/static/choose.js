@@ -26,6 +26,7 @@ const round = guarded(async () => {
     element("span", { class: "number", "aria-hidden": "true" }, String(number + 1)),
   ));
   $("candidates").style.setProperty("--ratio", work.photo.width / work.photo.height);
+  $("candidates").classList.toggle("tall", work.photo.width < work.photo.height);
   $("candidates").replaceChildren(...cards);
   const started = await post("/api/candidates", { photo: work.photo.id, head: work.head, options: options() });
   job = started.id;

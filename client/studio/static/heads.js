@@ -108,7 +108,7 @@ export const addPictures = guarded(async (files) => {
       const photo = await upload(file);
       if (!chosen.some((one) => one.id === photo.id)) chosen.push(photo);
     } catch (error) {
-      complain({ ...error, message: `${file.name}: ${error.message}`, hint: error.hint });
+      complain({ message: error.message.replace(/^The picture /, `${file.name} `), hint: error.hint });
     }
     showChosen();
   }

@@ -83,11 +83,20 @@ export const take = guarded(async (file) => {
   busy(true);
   announce("Reading the photo");
   try {
-    await open(await upload(file));
+    await open(await received(file));
   } finally {
     busy(false);
   }
 });
+
+async function received(file) {
+  try {
+    return await upload(file);
+  } catch (error) {
+    error.message = error.message.replace(/^The picture /, `${file.name || "What was pasted"} `);
+    throw error;
+  }
+}
 
 export const takeSample = guarded(async (number) => open(await post(`/api/samples/${number}`)));
 
