@@ -30,8 +30,11 @@ NETWORK = frozenset(
 )
 # What a device keeps to itself. Nothing these reach, directly or not, may speak to a network.
 PRIVATE = frozenset(
-    "client.atelier client.engine client.evaluation client.explanation client.gallery client.personalize client.recipe "
-    "client.store client.strokes client.studio.facts client.studio.gate client.studio.jobs client.tasting client.views "
+    "client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
+    "client.candidates client.order client.parcel client.passphrase client.portrait client.preferences client.refit "
+    "client.taste shared_model.head_format shared_model.look shared_model.mix shared_model.redact "
+    "client.atelier client.gallery client.strokes client.tasting client.views "
+    "client.studio.facts client.studio.gate client.studio.jobs "
     "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )
