@@ -7,9 +7,10 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+from client.order import with_manner
 from client.preferences import Manner, Preferences
 from client.store import Home
-from shared_model.errors import InputError, StorageError
+from shared_model.errors import EaselError, InputError, StorageError
 from shared_model.look import Look
 from shared_model.stylize import Options
 
@@ -20,8 +21,8 @@ _SHOWN = 4
 
 def painted_like(manner: Manner, options: Options) -> tuple[Options, Look]:
     """Return how to paint in this manner; size and seed stay those of ``options``."""
-    changed = dataclasses.replace(options, strength=manner.strength, detail=manner.detail, keep_color=manner.keep_color)
-    return changed, Look(brush=manner.brush, roughness=manner.roughness, hand=manner.hand)
+    _, changed, look = with_manner("", manner, options=options)
+    return changed, look
 
 
 @dataclass
@@ -65,13 +66,27 @@ class Tasting:
     def facts(self, head: str) -> dict[str, Any]:
         """Return how many answers there are, what the owner should like best, and how sure that is."""
         known = dataclasses.replace(self._load(head), partner="")
-        options, look = painted_like(known.best(), Options())
-        painted = {key: getattr(options, key) for key in ("strength", "detail", "keep_color")}
         return {
             "answers": len(known.answers),
-            "best": {"options": painted, "look": dataclasses.asdict(look)},
+            "best": _plain(known.best()),
             "confidence": round(known.confidence(), 3) if known.answers else 0.5,
         }
+
+    def apply(self, head: str) -> dict[str, Any]:
+        """Let paintings with this head start from what the owner should like best, here and in ``easel stylize``."""
+        with self._lock:
+            known = self._load(head)
+            best = dataclasses.replace(known, partner="").best()
+            dataclasses.replace(known, defaults=best).save(self.home.preferences_path(head))
+        return self.facts(head)
+
+    def usual(self, head: str) -> dict[str, Any] | None:
+        """Return what paintings with this head start from, if the owner said so; damaged preferences say nothing."""
+        try:
+            defaults = self._load(head).defaults
+        except EaselError:
+            return None
+        return None if defaults is None else _plain(defaults)
 
     def forget(self, head: str) -> dict[str, Any]:
         """Delete the preferences of a head."""
@@ -88,3 +103,9 @@ class Tasting:
             hint = "make it a head first: Your own, then Learn"
             raise InputError("choices are remembered for heads, and this style is none yet", hint=hint)
         return Preferences.load(self.home.preferences_path(head))
+
+
+def _plain(manner: Manner) -> dict[str, Any]:
+    options, look = painted_like(manner, Options())
+    painted = {key: getattr(options, key) for key in ("strength", "detail", "keep_color")}
+    return {"options": painted, "look": dataclasses.asdict(look)}

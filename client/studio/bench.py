@@ -47,6 +47,7 @@ class Bench:
             ("POST", "/api/candidates", self.candidates),
             ("POST", "/api/choices", self.choose),
             ("GET", "/api/choices/{head}", self.choices),
+            ("POST", "/api/choices/{head}", self.apply_choices),
             ("DELETE", "/api/choices/{head}", self.forget_choices),
             ("GET", "/api/jobs/{id}", self.job),
             ("GET", "/api/jobs/{id}/picture", self.job_picture),
@@ -150,6 +151,10 @@ class Bench:
     async def choices(self, request: Request) -> Response:
         """Return what is known of the owner's taste for a head."""
         return JSONResponse(await threaded(self.tasting.facts, request.path_params["head"]))
+
+    async def apply_choices(self, request: Request) -> Response:
+        """Let paintings with a head start from what its owner likes."""
+        return JSONResponse(await threaded(self.tasting.apply, request.path_params["head"]))
 
     async def forget_choices(self, request: Request) -> Response:
         """Forget what is known of the owner's taste for a head."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import anyio
 from starlette.requests import Request
@@ -68,7 +69,7 @@ class Desk:
                 "version": __version__,
                 "device": str(self.atelier.engine.plan.device),
                 "samples": self.atelier.samples(),
-                "heads": await threaded(self.atelier.heads),
+                "heads": await threaded(self._heads),
                 "limits": {"upload_bytes": MAX_UPLOAD_BYTES, "styles": MAX_STYLES, "learn_s": MAX_LEARN_S},
             }
         )
@@ -110,7 +111,7 @@ class Desk:
 
     async def heads(self, request: Request) -> Response:
         """List what can be painted with."""
-        return JSONResponse({"heads": await threaded(self.atelier.heads)})
+        return JSONResponse({"heads": await threaded(self._heads)})
 
     async def head_view(self, request: Request) -> Response:
         """Return what a head makes of a sample photo."""
@@ -119,7 +120,7 @@ class Desk:
     async def delete_head(self, request: Request) -> Response:
         """Delete an own head or a style."""
         await threaded(self.atelier.delete_head, request.path_params["head"])
-        return JSONResponse({"heads": await threaded(self.atelier.heads)})
+        return JSONResponse({"heads": await threaded(self._heads)})
 
     async def paintings(self, request: Request) -> Response:
         """Return the history."""
@@ -154,6 +155,9 @@ class Desk:
         self.atelier.forget()
         await threaded(self.atelier.gallery.clear)
         return JSONResponse({"stored": await self._stored()})
+
+    def _heads(self) -> list[dict[str, Any]]:
+        return [{**head, "usual": self.bench.tasting.usual(head["id"])} for head in self.atelier.heads()]
 
     async def _stored(self) -> dict[str, int]:
         gallery = self.atelier.gallery

@@ -1,7 +1,8 @@
 // Choosing between candidates: four paintings, one is liked best, the next four are closer to the owner's taste.
 
-import { follow, picture, post, remove, get } from "./api.js";
+import { follow, picture, post, remove } from "./api.js";
 import { $, announce, element, guarded, several, show, tell } from "./dom.js";
+import { reload } from "./heads.js";
 import { bend, onHeadChange, options, setOptions, work } from "./paint.js";
 
 let shown = [];
@@ -69,15 +70,17 @@ const like = guarded(async (number) => {
 });
 
 const use = guarded(async () => {
-  const best = (await get(`/api/choices/${encodeURIComponent(work.head)}`)).best;
+  const best = (await post(`/api/choices/${encodeURIComponent(work.head)}`)).best;
+  await reload();
   $("choose-dialog").close();
   setOptions({ ...options(), ...best.options });
   bend(best.look);
-  tell("Painted as easel thinks you like it. Every control is yours to change.");
+  tell(`${work.head} now starts from what you like. Every control is still yours to change.`);
 });
 
 const forget = guarded(async () => {
   await remove(`/api/choices/${encodeURIComponent(work.head)}`);
+  await reload();
   announce("Choices forgotten");
   await round();
 });

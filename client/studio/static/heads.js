@@ -2,7 +2,7 @@
 
 import { follow, get, post, remove, upload } from "./api.js";
 import { $, announce, complain, confirmed, element, guarded, several, showInTurn, showSoon, tell } from "./dom.js";
-import { onHeadChange, setHead, work } from "./paint.js";
+import { onHeadChange, options, setHead, setLook, setOptions, work } from "./paint.js";
 
 let heads = [];
 let chosen = []; // pictures in the dialog: id, name
@@ -42,7 +42,7 @@ function card(head) {
   const name = nameOf(head.id);
   const choice = element(
     "button",
-    { type: "button", class: "card", role: "radio", "data-id": head.id, onclick: () => setHead(head.id) },
+    { type: "button", class: "card", role: "radio", "data-id": head.id, onclick: () => pick(head.id) },
     image,
     element("span", { class: "name" }, name),
   );
@@ -54,6 +54,17 @@ function card(head) {
   }
   showInTurn(image, `/api/heads/${encodeURIComponent(head.id)}/view`);
   return holder;
+}
+
+/** Choose a head by hand: its usual settings come with it, if its owner has any, and go with it. */
+function pick(id) {
+  const usual = (head) => heads.find((one) => one.id === head)?.usual;
+  if (id !== work.head && (usual(id) || usual(work.head))) {
+    const { options: painted, look } = usual(id) ?? { options: { strength: 1, detail: 0.5, keep_color: false }, look: {} };
+    setOptions({ ...options(), ...painted });
+    setLook(look);
+  }
+  setHead(id);
 }
 
 function mark(id) {
@@ -74,7 +85,7 @@ function move(event) {
   if (!step || at < 0) return;
   event.preventDefault();
   const next = cards[(at + step + cards.length) % cards.length];
-  setHead(next.dataset.id);
+  pick(next.dataset.id);
   next.focus();
 }
 

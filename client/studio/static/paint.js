@@ -249,8 +249,12 @@ export async function restore(heads) {
   }
   if (kept.options) setOptions(kept.options);
   if (kept.look) setLook(kept.look);
-  const known = heads.some((head) => head.id === kept.head);
-  setHead(known ? kept.head : (heads.find((head) => head.kind !== "style")?.id ?? ""), { paint: false });
+  const head = heads.find((one) => one.id === kept.head) ?? heads.find((one) => one.kind !== "style");
+  if (head?.usual && !kept.options) {
+    setOptions({ ...options(), ...head.usual.options });
+    setLook(head.usual.look);
+  }
+  setHead(head?.id ?? "", { paint: false });
   if (kept.photo) {
     try {
       await open(await get(`/api/photos/${kept.photo}`));

@@ -1,6 +1,6 @@
 // What has left this computer, what is stored on it, and whether it takes part in a fleet: as it is, in plain words.
 
-import { get } from "./api.js";
+import { get, sentence } from "./api.js";
 import { $, bytes, element, guarded, several } from "./dom.js";
 import { clear } from "./history.js";
 
@@ -29,7 +29,7 @@ function summary(facts, never) {
   if (never) {
     return element("div", { class: "verdict good" }, element("strong", {}, "Nothing has left this device."), element("p", {}, facts.sentences[0] ?? ""), ...facts.sentences.slice(1).map((line) => element("p", {}, line)));
   }
-  return element("div", { class: "verdict" }, ...facts.sentences.map((line) => element("p", {}, line)));
+  return element("div", { class: "verdict" }, ...facts.sentences.map((line) => element("p", {}, sentence(line))));
 }
 
 function trouble(problem) {
@@ -38,6 +38,7 @@ function trouble(problem) {
 
 function fleet(facts) {
   if (facts.fleet.joined) return `This device is set up to train together with others; its settings and its ledger are in ${facts.fleet.folder}.`;
+  if (facts.participations) return "This device is not set up to train together with others any more. Painting and learning heads need no fleet.";
   return "This device takes part in no fleet. Painting and learning heads need none.";
 }
 

@@ -333,10 +333,14 @@ def test_choices_are_asked_for_learned_from_and_forgotten(page: TestClient, desk
     assert facts["answers"] == 1 and set(facts["best"]) == {"options", "look"}
     path = desk.atelier.home.preferences_path("tiny")
     assert path.is_file() and path.stat().st_mode & 0o077 == 0
+    assert page.get("/api/heads").json()["heads"][0]["usual"] is None
+    applied = page.post("/api/choices/tiny", json={}).json()["best"]
+    assert page.get("/api/heads").json()["heads"][0]["usual"] == applied
     for wrong in ([], [9], [1, 1], ["x"], [True], "x", None):
         _error(page.post("/api/choices", json={"head": "tiny", "shown": shown, "order": wrong}), 400)
     _error(page.post("/api/choices", json={"head": "tiny", "shown": [{"strength": 9}] * 2, "order": [0]}), 400)
     assert page.delete("/api/choices/tiny").json()["answers"] == 0
+    assert page.get("/api/heads").json()["heads"][0]["usual"] is None
     assert not path.exists() and page.get("/api/choices/tiny").json()["answers"] == 0
     _error(page.get("/api/choices/style:" + "a" * 24), 400)
     best = page.post("/api/preview", json=asked | {"look": facts["best"]["look"]})

@@ -197,6 +197,7 @@ def test_choosing_between_candidates(visit: Visit, gate: Gate, picture: bytes) -
         page.wait_for_selector(f"#choose-told >> text={answers} choice")
     page.click("#choose-use")
     page.wait_for_selector("#choose-dialog", state="hidden")
+    page.wait_for_selector(".toast >> text=now starts from what you like")
     page.wait_for_selector(PAINTED)
     page.click("#reset")
     page.wait_for_selector(PAINTED)
@@ -280,6 +281,21 @@ def test_every_control_has_a_name_and_every_field_a_label(visit: Visit, gate: Ga
             .map(one => one.outerHTML)"""
     )
     assert [text for text in nameless if "confirm-yes" not in text] == []
+    visit.check(gate)
+
+
+def test_a_pasted_photo_is_painted(visit: Visit, gate: Gate, picture: bytes) -> None:
+    page = _enter(visit, gate)
+    page.evaluate(
+        """file => {
+            const transfer = new DataTransfer();
+            const bytes = Uint8Array.from(atob(file), letter => letter.charCodeAt(0));
+            transfer.items.add(new File([bytes], "image.png", { type: "image/png" }));
+            window.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer }));
+        }""",
+        base64.b64encode(picture).decode(),
+    )
+    page.wait_for_selector("#after:not([hidden])")
     visit.check(gate)
 
 
