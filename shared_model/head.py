@@ -305,7 +305,7 @@ class Head:
                 untuned=untuned,
                 thumbnails=thumbnails,
             )
-        except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
             raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error
 
 
