@@ -25,8 +25,7 @@ export async function unlock() {
     history.replaceState(null, "", location.pathname + "#paint");
     let key = given.get("key");
     if (!key) {
-      const answer = await send("/api/session", { method: "POST", body: JSON.stringify({ ticket: given.get("ticket") }) });
-      key = (await answer.json()).key;
+      key = (await post("/api/session", { ticket: given.get("ticket") })).key;
     }
     localStorage.setItem(STORE, key);
   }

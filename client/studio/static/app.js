@@ -1,7 +1,7 @@
 // Starts the page: the key, the pages, dropping and pasting.
 
 import { get, onTrouble, unlock } from "./api.js";
-import { $, complain, element, guarded, showSoon } from "./dom.js";
+import { $, button, complain, element, guarded, showSoon } from "./dom.js";
 import * as choose from "./choose.js";
 import * as explain from "./explain.js";
 import * as heads from "./heads.js";
@@ -42,7 +42,8 @@ function showSamples(count) {
   const buttons = [...Array(Math.min(count, 5)).keys()].map((number) => {
     const image = element("img", { alt: "" });
     showSoon(image, `/api/samples/${number}`);
-    return element("li", {}, element("button", { type: "button", "aria-label": `Paint sample photo ${number + 1}`, onclick: () => paint.takeSample(number) }, image));
+    const label = { "aria-label": `Paint sample photo ${number + 1}` };
+    return element("li", {}, button(image, () => paint.takeSample(number), label));
   });
   $("samples").replaceChildren(...buttons);
 }

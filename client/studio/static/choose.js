@@ -53,7 +53,8 @@ const round = guarded(async () => {
 
 function explain() {
   const { answers, confidence } = facts;
-  const sure = answers < 3 ? "" : ` easel's suggestion beats the head as it was made ${Math.round(confidence * 100)} % of the time, it thinks.`;
+  const odds = `${Math.round(confidence * 100)} %`;
+  const sure = answers < 3 ? "" : ` easel is ${odds} sure that you like its suggestion better than the head as it was made.`;
   $("choose-told").textContent = answers
     ? `${several(answers, "choice")} so far.${sure}`
     : "Pick one by clicking, or with the keys 1 to 4. After some choices easel knows what you like in this head.";

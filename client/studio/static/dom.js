@@ -16,6 +16,11 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
+/** Make a button: button("Delete", drop, { class: "quiet" }). */
+export function button(content, onclick, attributes = {}) {
+  return element("button", { type: "button", onclick, ...attributes }, content);
+}
+
 /** Say something to people who cannot see the page. */
 export function announce(text) {
   $("status").textContent = text;
@@ -26,7 +31,8 @@ export function complain(error) {
   if (error?.name === "AbortError") return;
   const close = element("button", { type: "button", class: "close", "aria-label": "Close this message" }, "×");
   const hint = error.hint ? element("span", { class: "hint" }, sentenceOf(error.hint)) : null;
-  const toast = element("div", { class: "toast" }, element("div", {}, element("strong", {}, error.message ?? String(error)), hint), close);
+  const words = element("div", {}, element("strong", {}, error.message ?? String(error)), hint);
+  const toast = element("div", { class: "toast" }, words, close);
   close.addEventListener("click", () => toast.remove());
   const same = [...$("toasts").children].find((other) => other.textContent === toast.textContent);
   same?.remove();

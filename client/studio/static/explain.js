@@ -56,11 +56,12 @@ async function listSources(facts) {
     const mark = element("span", { class: "spot", hidden: true });
     const swatch = element("span", { class: "swatch", "aria-hidden": "true" });
     swatch.style.background = `rgb(${source.color.join(" ")})`;
+    const share = element("b", {}, `${Math.round(source.share * 100)} %`);
     return element(
       "li",
       { "data-number": source.number },
       element("span", { class: "source" }, image, mark),
-      element("span", {}, swatch, `Picture ${source.number + 1}`, element("br"), element("b", {}, `${Math.round(source.share * 100)} %`), " of the strokes"),
+      element("span", {}, swatch, `Picture ${source.number + 1}`, element("br"), share, " of the strokes"),
     );
   });
   $("sources").replaceChildren(...items);

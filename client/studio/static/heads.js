@@ -1,8 +1,10 @@
 // Styles: the heads there are, pictures to paint with right away, and learning a head of one's own.
 
 import { follow, get, post, remove, upload } from "./api.js";
-import { $, announce, complain, confirmed, element, guarded, several, showInTurn, showSoon, tell } from "./dom.js";
+import { $, announce, button, complain, confirmed, element, guarded, several, showInTurn, showSoon, tell } from "./dom.js";
 import { onHeadChange, options, setHead, setLook, setOptions, work } from "./paint.js";
+
+const PLAIN = { options: { strength: 1, detail: 0.5, keep_color: false }, look: {} };
 
 let heads = [];
 let chosen = []; // pictures in the dialog: id, name
@@ -48,9 +50,8 @@ function card(head) {
   );
   const holder = element("div", { class: "holder" }, choice);
   if (head.kind !== "shipped") {
-    holder.append(
-      element("button", { type: "button", class: "remove", "aria-label": `Delete ${name}`, title: `Delete ${name}`, onclick: () => forget(head) }, "×"),
-    );
+    const label = `Delete ${name}`;
+    holder.append(button("×", () => forget(head), { class: "remove", "aria-label": label, title: label }));
   }
   showInTurn(image, `/api/heads/${encodeURIComponent(head.id)}/view`);
   return holder;
@@ -60,7 +61,7 @@ function card(head) {
 function pick(id) {
   const usual = (head) => heads.find((one) => one.id === head)?.usual;
   if (id !== work.head && (usual(id) || usual(work.head))) {
-    const { options: painted, look } = usual(id) ?? { options: { strength: 1, detail: 0.5, keep_color: false }, look: {} };
+    const { options: painted, look } = usual(id) ?? PLAIN;
     setOptions({ ...options(), ...painted });
     setLook(look);
   }
@@ -90,8 +91,9 @@ function move(event) {
 }
 
 const forget = guarded(async (head) => {
-  const what = head.kind === "style" ? "this style" : `the head ${head.name}`;
-  const text = head.kind === "style" ? "Its pictures on your disk stay where they are." : "It cannot be brought back. Paintings stay.";
+  const [what, text] = head.kind === "style"
+    ? ["this style", "Its pictures on your disk stay where they are."]
+    : [`the head ${head.name}`, "It cannot be brought back. Paintings stay."];
   if (!(await confirmed(`Delete ${what}?`, text, "Delete"))) return;
   const left = (await remove(`/api/heads/${encodeURIComponent(head.id)}`)).heads;
   list(left);
@@ -112,7 +114,8 @@ export function openDialog(files = []) {
 export const addPictures = guarded(async (files) => {
   const room = most - chosen.length;
   if (files.length > room) {
-    complain({ message: `A style is made from at most ${most} pictures`, hint: `the first ${Math.max(0, room)} were taken` });
+    const hint = `the first ${Math.max(0, room)} were taken`;
+    complain({ message: `A style is made from at most ${most} pictures`, hint });
   }
   for (const file of [...files].slice(0, Math.max(0, room))) {
     try {
@@ -136,7 +139,8 @@ function showChosen() {
         showChosen();
         $("choose-style").focus();
       };
-      return element("li", {}, image, element("button", { type: "button", class: "remove", "aria-label": `Leave out ${photo.name}`, onclick: drop }, "×"));
+      const label = { class: "remove", "aria-label": `Leave out ${photo.name}` };
+      return element("li", {}, image, button("×", drop, label));
     }),
   );
   const none = chosen.length === 0;
@@ -144,7 +148,8 @@ function showChosen() {
   $("choose-style").textContent = none ? "Choose pictures" : "Add more";
   $("style-now").disabled = none;
   $("learn-start").disabled = none || !$("learn-name").value.trim();
-  $("style-now").textContent = none ? "Paint with these right away" : `Paint with ${chosen.length === 1 ? "it" : `these ${chosen.length}`} right away`;
+  const these = { 0: "these", 1: "it" }[chosen.length] ?? `these ${chosen.length}`;
+  $("style-now").textContent = `Paint with ${these} right away`;
 }
 
 const paintNow = guarded(async () => {

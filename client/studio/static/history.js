@@ -1,7 +1,7 @@
 // The history: paintings with their settings, to go on from, download, keep or delete.
 
 import { get, picture, post, remove } from "./api.js";
-import { $, announce, bytes, confirmed, element, guarded, save, several, showSoon } from "./dom.js";
+import { $, announce, button, bytes, confirmed, element, guarded, save, several, showSoon } from "./dom.js";
 import { nameOf } from "./heads.js";
 import { close, open, setHead, setLook, setOptions, work } from "./paint.js";
 
@@ -16,9 +16,9 @@ export const load = guarded(async () => {
 });
 
 function showStored(count, stored) {
-  $("history-told").textContent = count
-    ? `${several(count, "painting")}, ${bytes(stored.bytes)} of ${bytes(stored.cap_bytes)}. The oldest make room for new ones, unless you keep them.`
-    : "";
+  const size = `${bytes(stored.bytes)} of ${bytes(stored.cap_bytes)}`;
+  const rule = "The oldest make room for new ones, unless you keep them.";
+  $("history-told").textContent = count ? `${several(count, "painting")}, ${size}. ${rule}` : "";
 }
 
 function describe({ options, look }) {
@@ -35,40 +35,53 @@ function describe({ options, look }) {
 
 function card(painting) {
   const name = nameOf(painting.head);
+  const title = `${painting.title}, ${name}`;
   const image = element("img", { alt: `${painting.title}, painted with ${name}` });
   showSoon(image, `/api/paintings/${painting.id}/view`);
-  const again = guarded(async () => {
-    const photo = await get(`/api/photos/${painting.photo}`);
-    setOptions(painting.options);
-    setLook(painting.look);
-    setHead(painting.head, { paint: false });
-    location.hash = "#paint";
-    await open(photo);
-  });
-  const open_ = element("button", { type: "button", class: "picture", disabled: !painting.photo_there, "aria-label": `Go on with ${painting.title}, ${name}`, onclick: again }, image);
-  const keep = element("button", { type: "button", class: "quiet small", "aria-pressed": String(painting.kept) }, painting.kept ? "★ Kept" : "☆ Keep");
-  keep.addEventListener("click", guarded(async () => {
-    const kept = (await post(`/api/paintings/${painting.id}`, { kept: keep.getAttribute("aria-pressed") !== "true" })).kept;
-    keep.setAttribute("aria-pressed", String(kept));
-    keep.textContent = kept ? "★ Kept" : "☆ Keep";
-    announce(kept ? "Kept" : "No longer kept");
-  }));
+  const again = guarded(() => goOn(painting));
+  const disabled = !painting.photo_there;
   const item = element(
     "li",
     { class: "painting" },
-    open_,
+    button(image, again, { class: "picture", disabled, "aria-label": `Go on with ${title}` }),
     element("div", { class: "about" }, element("strong", {}, painting.title), element("span", { class: "chip" }, name)),
-    element("p", {}, `${describe(painting)}`, element("br"), `${painting.width} × ${painting.height}, ${DATE.format(painting.created * 1000)}`),
+    element("p", {}, describe(painting), element("br"), size(painting)),
     element(
       "div",
       { class: "tools" },
-      element("button", { type: "button", class: "small", onclick: again, disabled: !painting.photo_there }, "Go on"),
-      element("button", { type: "button", class: "quiet small", onclick: guarded(() => download(painting)) }, "Download"),
-      keep,
-      element("button", { type: "button", class: "quiet small danger", "aria-label": `Delete ${painting.title}, ${name}`, onclick: () => drop(painting, item) }, "Delete"),
+      button("Go on", again, { class: "small", disabled }),
+      button("Download", guarded(() => download(painting)), { class: "quiet small" }),
+      keeper(painting),
+      button("Delete", () => drop(painting, item), { class: "quiet small danger", "aria-label": `Delete ${title}` }),
     ),
   );
   return item;
+}
+
+function size(painting) {
+  return `${painting.width} × ${painting.height}, ${DATE.format(painting.created * 1000)}`;
+}
+
+async function goOn(painting) {
+  const photo = await get(`/api/photos/${painting.photo}`);
+  setOptions(painting.options);
+  setLook(painting.look);
+  setHead(painting.head, { paint: false });
+  location.hash = "#paint";
+  await open(photo);
+}
+
+function keeper(painting) {
+  const told = (kept) => (kept ? "★ Kept" : "☆ Keep");
+  const toggle = guarded(async () => {
+    const wanted = keep.getAttribute("aria-pressed") !== "true";
+    const { kept } = await post(`/api/paintings/${painting.id}`, { kept: wanted });
+    keep.setAttribute("aria-pressed", String(kept));
+    keep.textContent = told(kept);
+    announce(kept ? "Kept" : "No longer kept");
+  });
+  const keep = button(told(painting.kept), toggle, { class: "quiet small", "aria-pressed": String(painting.kept) });
+  return keep;
 }
 
 async function download(painting) {
@@ -88,7 +101,9 @@ const drop = guarded(async (painting, item) => {
 });
 
 export const clear = guarded(async () => {
-  const text = "All photos, styles and paintings of the studio are deleted from this computer for good. Your heads stay, and so do the originals of your photos.";
+  const text =
+    "All photos, styles and paintings of the studio are deleted from this computer for good. " +
+    "Your heads stay, and so do the originals of your photos.";
   if (!(await confirmed("Delete everything?", text, "Delete everything"))) return false;
   await remove("/api/everything");
   if (work.photo) close();

@@ -192,7 +192,8 @@ async function full(mine, order) {
       await present(blob);
     }
     $("download").disabled = false;
-    told(`${width} × ${height}, painted in ${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s. It is in your history.`);
+    const time = seconds < 10 ? seconds.toFixed(1) : Math.round(seconds);
+    told(`${width} × ${height}, painted in ${time} s. It is in your history.`);
     announce(`Painted, ${width} by ${height} pixels. Ready to download.`);
   } catch (error) {
     if (mine !== turn) return;
