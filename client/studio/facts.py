@@ -40,6 +40,7 @@ def privacy_facts(folder: Path) -> dict[str, Any]:
         "problem": None,
         "sentences": [line.strip() for line in explain(summary)],
         "participations": summary["participations"],
+        "complete": summary["complete"],
         "bytes_sent": summary["bytes_sent"],
         "epsilon": summary["epsilon"],
         "max_epsilon": summary["max_epsilon"],

@@ -34,13 +34,13 @@ async function clearAll(after) {
   await load(after);
 }
 
-function verdict({ problem, participations, sentences }) {
+function verdict({ problem, participations, complete, sentences }) {
   const lines = (sentences ?? []).map((line) => element("p", {}, sentence(line)));
   if (problem) {
     const hint = element("p", {}, sentence(problem.hint));
     return element("div", { class: "verdict bad" }, element("strong", {}, sentence(problem.message)), hint);
   }
-  if (participations) return element("div", { class: "verdict" }, ...lines);
+  if (participations || !complete) return element("div", { class: "verdict" }, ...lines);
   const good = element("strong", {}, "Nothing has left this device.");
   return element("div", { class: "verdict good" }, good, ...lines);
 }

@@ -368,6 +368,7 @@ def test_privacy_is_told_as_it_is(page: TestClient, desk: Desk) -> None:
     facts = page.get("/api/privacy").json()
     assert facts["problem"] is None and "nothing has left it" in facts["sentences"][0]
     assert facts["fleet"]["joined"] is False and facts["participations"] == 0
+    assert facts["complete"] is True
     device = desk.atelier.home.device_folder
     device.mkdir(parents=True)
     (device / "device.toml").write_text("")
