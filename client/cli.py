@@ -103,6 +103,13 @@ COMMANDS: dict[str, Command] = {
         "easel privacy",
         torch=False,
     ),
+    "studio": Command(
+        "client.commands.studio",
+        "open the studio: paint on a page in your browser",
+        "Serve a page to this computer's browser: drop photos, choose styles, compare, make heads, look back. Nothing "
+        "leaves this computer.",
+        "easel studio\n  easel studio --no-browser --port 8700",
+    ),
     "doctor": Command(
         "client.commands.doctor",
         "check this installation and say how to fix it",

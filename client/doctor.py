@@ -23,6 +23,7 @@ OPTIONAL = (
     ("opacus", "client", "training under example-level differential privacy"),
     ("skimage", "sim", "the demo's default photos"),
     ("ray", "sim", "simulating many devices in parallel"),
+    ("starlette", "studio", "the studio in your browser"),
     ("tensorboard", "train", "curves and sample grids of easel train"),
 )
 _STATES = ("ok", "warn", "fail")

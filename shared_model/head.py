@@ -27,6 +27,7 @@ from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, ConfigError, InputError, StorageError
 from shared_model.head_format import BANDS, check_count, check_tensors, check_text
 from shared_model.images import resize_short
+from shared_model.lines import draw, ink_share
 from shared_model.provenance import check_origin, read_optional, thumbnail
 from shared_model.pyramid import halve, pyramid, resize_like
 from shared_model.samples import sample_photos
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "Draft", "Head"]
 
 FORMAT = "easel-head-2"
+_STRIDES = (4, 3, 2)  # mean distance of look-ups in pixels, finest level first
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
 
 
@@ -166,8 +168,13 @@ class Head:
         return self.redraft(self.colored(photo), seed=seed, detail=detail)
 
     def colored(self, photo: Tensor) -> Tensor:
-        """Return what a draft follows: the photo without its grain, in the owner's palette."""
-        return transfer(abstract(photo, self.config.abstraction), self.color)
+        """Return what a draft follows, in the owner's palette: the photo without its grain, or a drawing of it.
+
+        It is a drawing where the owner's pictures are ink on paper (:mod:`shared_model.lines`).
+        """
+        share = ink_share(self.color)
+        seen = draw(photo, share) if share > 0 else abstract(photo, self.config.abstraction)
+        return transfer(seen, self.color)
 
     @torch.no_grad()
     def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
@@ -188,13 +195,17 @@ class Head:
                 field, trail = along, trails(along, self.config.stroke)
             painted = painted + self._roughness(level, painted, field, trail, generator)
             painted, chosen = self.levels[level].repaint(
-                painted, stride=3 if level == 0 else 2, seed=1 + seed * 16 + level
+                painted, stride=self._stride(level), seed=1 + seed * 16 + level
             )
             choices.append(chosen)
         painted = hold_tone(painted, colored, self.config.tone)
         if detail > 0:
             painted = show_through(painted, colored, detail)
         return Draft(colored, self.finish(painted), tuple(reversed(choices)))
+
+    def _stride(self, level: int) -> int:
+        """Return the mean distance of look-ups: at most what patches cover however their grid is jittered."""
+        return min(_STRIDES[min(level, len(_STRIDES) - 1)], (self.config.patch + 1) // 2)
 
     def finish(self, painted: Tensor) -> Tensor:
         """Give a painting ``(1, 3, H, W)`` at canvas scale the strength of the owner's marks; in [0, 1]."""
