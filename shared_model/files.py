@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -62,16 +63,23 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644) -> Path:
 def read_bytes(path: Path | str, *, limit: int = 1 << 30) -> bytes:
     """Read a whole file, refusing one larger than ``limit`` bytes.
 
+    Pipes and devices are refused too: they may never end, or never begin.
+
     Raises
     ------
     StorageError
-        If the file cannot be read or is larger than ``limit``.
+        If it is no ordinary file, cannot be read or is larger than ``limit``.
     """
     source = Path(path)
     try:
-        if source.stat().st_size > limit:
+        with open(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            facts = os.fstat(stream.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise StorageError(f"{source} is not an ordinary file", hint="is this the right file?")
+            data = b"" if facts.st_size > limit else stream.read(limit + 1)
+        if max(facts.st_size, len(data)) > limit:  # it may have grown
             raise StorageError(f"{source} is larger than {limit} bytes", hint="is this the right file?")
-        return source.read_bytes()
+        return data
     except OSError as error:
         raise StorageError(
             f"cannot read {source}: {error.strerror}", hint="check the path and its permissions"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 
 from shared_model import split
 from shared_model.assets import find_asset
@@ -41,9 +42,15 @@ _HINT = "fetch or train it again; `easel doctor` checks the installed one"
 
 def architecture_hash(config: ModelConfig) -> str:
     """Return 12 hex digits of the ordered parameter names and shapes, and of what they mean."""
-    shapes = {name: list(p.shape) for name, p in Backbone(config).named_parameters()}
+    shapes = {name: list(shape) for name, shape in _shapes(config).items()}
     text = json.dumps([FORMAT, to_dict(config), sorted(shapes.items())], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """Return the shape of every parameter without making any: a file may ask for absurd sizes."""
+    with torch.device("meta"):
+        return {name: parameter.shape for name, parameter in Backbone(config).named_parameters()}
 
 
 def _weights_hash(backbone: Backbone) -> str:
@@ -67,6 +74,12 @@ def save_backbone(path: Path | str, backbone: Backbone, *, manifest: Mapping[str
         "sha256": _weights_hash(backbone),
     }
     return write_atomic(path, safetensors.torch.save(tensors, metadata=metadata))
+
+
+def _manifest(data: bytes) -> dict[str, str]:
+    """Return the metadata of the bytes of a safetensors file that safetensors itself has accepted."""
+    length = int.from_bytes(data[:8], "little")
+    return dict(json.loads(data[8 : 8 + length]).get("__metadata__") or {})
 
 
 def read_manifest(path: Path | str) -> dict[str, str]:
@@ -97,19 +110,21 @@ def load_backbone(path: Path | str) -> Backbone:
     data = read_bytes(path, limit=_LIMIT)
     try:
         tensors = safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
+        manifest = _manifest(data)
+    except (safetensors.SafetensorError, ValueError) as error:
         raise StorageError(f"damaged weights {path}", hint=_HINT) from error
-    manifest = read_manifest(path)
     if manifest.get("format") != FORMAT:
         raise CompatibilityError(f"{path} is not a backbone of format {FORMAT}", hint="is this the right file?")
     try:
         config = parse(json.loads(manifest["config"]), ModelConfig, source=str(path))
-    except (KeyError, ValueError, EaselError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError, EaselError) as error:
         raise StorageError(f"damaged manifest in {path}", hint=_HINT) from error
     if manifest.get("architecture") != architecture_hash(config):
         raise CompatibilityError(
             f"{path} was made for another version of the network", hint="use the weights of this version of easel"
         )
+    if {name: tensor.shape for name, tensor in tensors.items()} != _shapes(config):
+        raise StorageError(f"damaged weights {path}", hint=_HINT)
     backbone = Backbone(config)
     try:
         backbone.load_state_dict(tensors, strict=True)
