@@ -16,19 +16,20 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from client.export.parts import Drafting, Finishing
 from shared_model.backbone import Backbone
 from shared_model.errors import InputError, MissingError
 from shared_model.generator import MULTIPLE
 from shared_model.head import Head
-from shared_model.stylize import Options, check_match
+from shared_model.stylize import MAX_SIDE, Options, check_match
 
 if TYPE_CHECKING:
     import onnx
     from torch.export import ExportedProgram
 
-__all__ = ["OPSET", "WARNING", "assemble", "export_halves", "import_onnx"]
+__all__ = ["OPSET", "WARNING", "assemble", "import_onnx", "trace_drafting", "trace_finishing"]
 
 OPSET = 18
 WARNING = "This file contains small pieces of the pictures that the head was made from."
@@ -100,8 +101,8 @@ def import_onnx() -> None:
     del onnx
 
 
-def export_halves(head: Head, *, backbone: Backbone, options: Options) -> tuple[ExportedProgram, ExportedProgram]:
-    """Trace both halves with dynamic sizes, by ``torch.export``; nothing is painted yet.
+def trace_drafting(head: Head, *, backbone: Backbone, options: Options) -> ExportedProgram:
+    """Trace the first half with a dynamic canvas, by ``torch.export``; nothing is painted yet.
 
     Raises
     ------
@@ -111,35 +112,50 @@ def export_halves(head: Head, *, backbone: Backbone, options: Options) -> tuple[
         If the head's canvas is too small for an exported graph.
     """
     check_match(head, backbone)
-    canvas_px = head.config.canvas_px
-    smallest = max(_SMALLEST, canvas_px // 2)
-    if canvas_px < smallest:
-        raise InputError(f"a canvas of {canvas_px} px is too small to be exported", hint=f"at least {_SMALLEST} px")
-    drafting = Drafting(head, backbone=backbone, detail=options.detail).eval()
-    finishing = Finishing(head, options=options).eval()
-    long = canvas_px * 3 // 2 // MULTIPLE * MULTIPLE
-    canvas = torch.zeros(1, 3, canvas_px // MULTIPLE * MULTIPLE, long)
-    photo = torch.zeros(1, 3, canvas_px - 12, canvas_px + 76)
-    rows, columns = (torch.export.Dim(n, min=smallest // MULTIPLE, max=_LONGEST * canvas_px) for n in ("r", "c"))
-    padded = {2: MULTIPLE * rows, 3: MULTIPLE * columns}
-    sides = {
-        i: torch.export.Dim(n, min=smallest, max=2 * _LONGEST * canvas_px) for i, n in ((2, "height"), (3, "width"))
-    }
-    outer = {i: torch.export.Dim(n, min=16, max=1 << 15) for i, n in ((2, "photo_height"), (3, "photo_width"))}
+    smallest = _smallest(head)
+    rows, columns = (
+        torch.export.Dim(name, min=smallest // MULTIPLE, max=_LONGEST * head.config.canvas_px // MULTIPLE)
+        for name in ("rows", "columns")
+    )
+    module = Drafting(head, backbone=backbone, detail=options.detail).eval()
     with torch.no_grad():
-        first = torch.export.export(
-            drafting,
-            (canvas, torch.tensor(0)),
-            dynamic_shapes={"canvas": padded, "seed": None},
+        return torch.export.export(
+            module,
+            (_example(head), torch.tensor(0)),
+            dynamic_shapes={"canvas": {2: MULTIPLE * rows, 3: MULTIPLE * columns}, "seed": None},
             strict=False,
         )
-        second = torch.export.export(
-            finishing,
-            (canvas, canvas.clone(), photo, torch.tensor(True), torch.tensor(1.0)),
-            dynamic_shapes={"painted": sides, "canvas": sides, "photo": outer, "fits": None, "strength": None},
+
+
+def trace_finishing(head: Head, *, options: Options) -> ExportedProgram:
+    """Trace the second half with a dynamic canvas and photo; raises like :func:`trace_drafting`."""
+    smallest, largest = _smallest(head), _LONGEST * head.config.canvas_px
+    canvas = {i: torch.export.Dim(f"canvas_{i}", min=smallest, max=largest) for i in (2, 3)}
+    photo = {i: torch.export.Dim(f"photo_{i}", min=16, max=MAX_SIDE) for i in (2, 3)}
+    example = _example(head)
+    height, width = example.shape[-2:]
+    given = (example, example.clone(), torch.zeros(1, 3, height - 12, width + 76))
+    with torch.no_grad():
+        return torch.export.export(
+            Finishing(head, options=options).eval(),
+            (*given, torch.tensor(True), torch.tensor(1.0)),
+            dynamic_shapes={"painted": canvas, "canvas": canvas, "photo": photo, "fits": None, "strength": None},
             strict=False,
         )
-    return first, second
+
+
+def _smallest(head: Head) -> int:
+    """Return the shortest side of a canvas that the graph takes."""
+    canvas_px = head.config.canvas_px
+    if canvas_px < _SMALLEST:
+        raise InputError(f"a canvas of {canvas_px} px is too small to be exported", hint=f"at least {_SMALLEST} px")
+    return max(_SMALLEST, canvas_px // 2)
+
+
+def _example(head: Head) -> Tensor:
+    """Return a canvas to trace with: of ordinary proportions, and no side like another."""
+    side = head.config.canvas_px // MULTIPLE * MULTIPLE
+    return torch.zeros(1, 3, side + MULTIPLE, side * 3 // 2 // MULTIPLE * MULTIPLE)
 
 
 def assemble(
@@ -162,14 +178,14 @@ def assemble(
     Raises
     ------
     CompatibilityError, InputError
-        See :func:`export_halves`.
+        See :func:`trace_drafting`.
     MissingError
         If onnx or onnxscript is not installed.
     """
     import_onnx()
     options = options or Options()
-    programs = export_halves(head, backbone=backbone, options=options)
-    drafting, finishing = (_to_onnx(program) for program in programs)
+    drafting = _to_onnx(trace_drafting(head, backbone=backbone, options=options))
+    finishing = _to_onnx(trace_finishing(head, options=options))
     model = _joined(drafting, finishing, canvas_px=head.config.canvas_px)
     model.doc_string = WARNING
     model.producer_name = "easel"
