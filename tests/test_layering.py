@@ -30,7 +30,7 @@ NETWORK = frozenset(
 )
 # What a device keeps to itself. Nothing these reach, directly or not, may speak to a network.
 PRIVATE = frozenset(
-    "client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
+    "client.export.check client.export.graph client.export.parts client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
     "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )
@@ -42,7 +42,7 @@ QUIET = PRIVATE | frozenset(
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
 NETWORKED = frozenset({"client.app", "client.secure"})
-HEAVY = frozenset({"flwr", "matplotlib", "opacus", "ray", "torch"})
+HEAVY = frozenset({"flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "ray", "torch"})
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import onnx
     from torch.export import ExportedProgram
 
-__all__ = ["OPSET", "WARNING", "assemble", "import_onnx", "trace_drafting", "trace_finishing"]
+__all__ = ["OPSET", "WARNING", "assemble", "frame", "import_onnx", "trace_drafting", "trace_finishing"]
 
 OPSET = 18
 WARNING = "This file contains small pieces of the pictures that the head was made from."
@@ -210,23 +210,28 @@ def _to_onnx(program: ExportedProgram) -> onnx.ModelProto:
     return model
 
 
+def frame(canvas_px: int) -> onnx.ModelProto:
+    """Return the graph that makes a canvas, and a padded one, of a photo: :func:`shared_model.stylize.canvas_size`."""
+    from onnx import parser
+
+    short, long = f"{canvas_px}.0", f"{_LONGEST * canvas_px}.0"  # doubles, as in Python
+    text = _FRAME.format(ir=_IR, opset=OPSET, multiple=MULTIPLE, short=short, long=long)
+    return parser.parse_model(text)
+
+
 def _joined(drafting: onnx.ModelProto, finishing: onnx.ModelProto, *, canvas_px: int) -> onnx.ModelProto:
     """Put frame, draft, crop and finish one after the other."""
     from onnx import checker as onnx_checker
     from onnx import compose, parser
 
-    fills = {"ir": _IR, "opset": OPSET, "multiple": MULTIPLE}
-    frame = parser.parse_model(
-        _FRAME.format(short=f"{canvas_px}.0", long=f"{_LONGEST * canvas_px}.0", **fills)  # doubles, as in Python
-    )
-    crop = parser.parse_model(_CROP.format(**fills))
+    crop = parser.parse_model(_CROP.format(ir=_IR, opset=OPSET))
     for model in (drafting, finishing):
         model.ir_version = _IR
         del model.opset_import[1:]
     merge = compose.merge_models
     drafted = drafting.graph.output[0].name
     painted = finishing.graph.output[0].name
-    whole = merge(frame, drafting, io_map=[("padded", "canvas")], prefix1="frame_", prefix2="draft_")
+    whole = merge(frame(canvas_px), drafting, io_map=[("padded", "canvas")], prefix1="frame_", prefix2="draft_")
     whole = merge(whole, crop, io_map=[(f"draft_{drafted}", "wide"), ("frame_extent", "size")], prefix2="crop_")
     joints = [("crop_cropped", "painted"), ("frame_canvas", "canvas"), ("frame_original", "photo")]
     joints.append(("frame_fits", "fits"))

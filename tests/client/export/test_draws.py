@@ -31,7 +31,7 @@ def test_seeds_and_streams_draw_otherwise_and_again_the_same() -> None:
 
 
 def test_known_values_stay_as_they_are() -> None:
-    assert hashed(torch.arange(3), 1, torch.tensor(5)).tolist() == KNOWN
+    assert hashed(torch.arange(3), 1, torch.tensor(5)).tolist() == [3578449064, 2614956366, 1115066902]
 
 
 def test_the_originals_draw_from_the_hash_while_entered() -> None:
