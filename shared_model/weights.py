@@ -83,17 +83,18 @@ def _manifest(data: bytes) -> dict[str, str]:
 
 
 def read_manifest(path: Path | str) -> dict[str, str]:
-    """Return the metadata of a safetensors file without reading its tensors.
+    """Return the metadata of a safetensors file.
 
     Raises
     ------
     StorageError
         If the file is missing or damaged.
     """
+    data = read_bytes(path, limit=_LIMIT)
     try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, safetensors.SafetensorError) as error:
+        safetensors.deserialize(data)
+        return _manifest(data)
+    except (safetensors.SafetensorError, ValueError) as error:
         raise StorageError(f"cannot read weights {path}", hint=_HINT) from error
 
 

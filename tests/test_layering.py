@@ -30,7 +30,8 @@ NETWORK = frozenset(
 )
 # What a device keeps to itself. Nothing these reach, directly or not, may speak to a network.
 PRIVATE = frozenset(
-    "client.export.check client.export.graph client.export.parts client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
+    "client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
+    "client.export.check client.export.graph client.export.parts "
     "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )

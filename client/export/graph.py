@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import onnx
     from torch.export import ExportedProgram
 
-__all__ = ["OPSET", "WARNING", "assemble", "frame", "import_onnx", "trace_drafting", "trace_finishing"]
+__all__ = ["OPSET", "WARNING", "assemble", "frame", "import_onnx", "joined", "trace_drafting", "trace_finishing"]
 
 OPSET = 18
 WARNING = "This file contains small pieces of the pictures that the head was made from."
@@ -186,7 +186,7 @@ def assemble(
     options = options or Options()
     drafting = _to_onnx(trace_drafting(head, backbone=backbone, options=options))
     finishing = _to_onnx(trace_finishing(head, options=options))
-    model = _joined(drafting, finishing, canvas_px=head.config.canvas_px)
+    model = joined(drafting, finishing, canvas_px=head.config.canvas_px)
     model.doc_string = WARNING
     model.producer_name = "easel"
     entry = model.metadata_props.add()
@@ -219,8 +219,18 @@ def frame(canvas_px: int) -> onnx.ModelProto:
     return parser.parse_model(text)
 
 
-def _joined(drafting: onnx.ModelProto, finishing: onnx.ModelProto, *, canvas_px: int) -> onnx.ModelProto:
-    """Put frame, draft, crop and finish one after the other."""
+def joined(drafting: onnx.ModelProto, finishing: onnx.ModelProto, *, canvas_px: int) -> onnx.ModelProto:
+    """Put frame, draft, crop and finish one after the other.
+
+    Parameters
+    ----------
+    drafting
+        ``canvas, seed`` to a painting of the canvas's size.
+    finishing
+        ``painted, canvas, photo, fits, strength`` to a painting of the photo's size.
+    canvas_px
+        Short side of a canvas.
+    """
     from onnx import checker as onnx_checker
     from onnx import compose, parser
 
@@ -236,7 +246,12 @@ def _joined(drafting: onnx.ModelProto, finishing: onnx.ModelProto, *, canvas_px:
     joints = [("crop_cropped", "painted"), ("frame_canvas", "canvas"), ("frame_original", "photo")]
     joints.append(("frame_fits", "fits"))
     whole = merge(whole, finishing, io_map=joints, prefix2="finish_", name="easel")
-    names = {"frame_photo": "photo", "draft_seed": "seed", "finish_strength": "strength", f"finish_{painted}": "painting"}
+    names = {
+        "frame_photo": "photo",
+        "draft_seed": "seed",
+        "finish_strength": "strength",
+        f"finish_{painted}": "painting",
+    }
     _rename(whole.graph, names)
     whole.graph.output[0].CopyFrom(whole.graph.input[0])
     whole.graph.output[0].name = "painting"
@@ -265,4 +280,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from client.export.check import MEAN_TOLERANCE, Comparison, Runner, compare, reference
-from client.export.graph import OPSET, WARNING, assemble, frame
+from client.export.graph import OPSET, WARNING, assemble, frame, joined
 from client.export.parts import Drafting, Finishing
 from shared_model.backbone import Backbone
 from shared_model.config import HeadConfig
@@ -87,6 +87,42 @@ def test_the_frame_makes_the_canvas_of_stylize(size: tuple[int, int]) -> None:
     assert bool(fits) == (photo[0, 0].numel() <= height * width)
 
 
+_STUB_DRAFT = """
+<ir_version: 10, opset_import: ["": 18]>
+draft (float[1, 3, r, c] canvas, int64 seed) => (float[1, 3, r, c] wide) {
+  x = Cast <to = 1> (seed)
+  wide = Add (canvas, x)
+}
+"""
+_STUB_FINISH = """
+<ir_version: 10, opset_import: ["": 18]>
+finish (float[1, 3, h, w] painted, float[1, 3, h, w] canvas, float[1, 3, H, W] photo, bool fits, float strength)
+  => (float[1, 3, H, W] result) {
+  apart = Sub (painted, canvas)
+  mean = ReduceMean <keepdims = 0> (apart)
+  half = Constant <value = float {0.5}> ()
+  none = Constant <value = float {0.0}> ()
+  more = Where (fits, half, none)
+  scaled = Mul (photo, strength)
+  with_mean = Add (scaled, mean)
+  result = Add (with_mean, more)
+}
+"""
+
+
+@pytest.mark.parametrize(("size", "fits"), [((101, 203), True), ((300, 401), False)])
+def test_frame_draft_crop_and_finish_are_joined(size: tuple[int, int], fits: bool) -> None:
+    parser = pytest.importorskip("onnx.parser", reason="the extra `export` is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    whole = joined(parser.parse_model(_STUB_DRAFT), parser.parse_model(_STUB_FINISH), canvas_px=192)
+    assert [value.name for value in whole.graph.input] == ["photo", "seed", "strength"]
+    session = runtime.InferenceSession(whole.SerializeToString(), providers=["CPUExecutionProvider"])
+    photo = np.random.default_rng(0).random((1, 3, *size), dtype=np.float32)
+    feeds = {"photo": photo, "seed": np.array(7), "strength": np.array(0.25, np.float32)}
+    (painting,) = session.run(["painting"], feeds)
+    assert np.allclose(painting, 0.25 * photo + 7 + 0.5 * fits, atol=1e-4)
+
+
 def test_a_canvas_that_is_too_small_and_a_foreign_head_are_refused(tiny_head: Head, backbone: Backbone) -> None:
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
     with pytest.raises(InputError, match="too small"):
@@ -95,9 +131,7 @@ def test_a_canvas_that_is_too_small_and_a_foreign_head_are_refused(tiny_head: He
         assemble(tiny_head, backbone=Backbone(backbone.config, seed=99))
 
 
-def test_without_onnx_it_says_what_to_install(
-    head: Head, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_onnx_it_says_what_to_install(head: Head, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(MissingError) as caught:
         assemble(head, backbone=backbone)
