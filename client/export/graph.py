@@ -20,7 +20,7 @@ from torch import Tensor
 
 from client.export.parts import Drafting, Finishing
 from shared_model.backbone import Backbone
-from shared_model.errors import InputError, MissingError
+from shared_model.errors import CompatibilityError, InputError, MissingError
 from shared_model.generator import MULTIPLE
 from shared_model.head import Head
 from shared_model.stylize import MAX_SIDE, Options, check_match
@@ -184,8 +184,12 @@ def assemble(
     """
     import_onnx()
     options = options or Options()
-    drafting = _to_onnx(trace_drafting(head, backbone=backbone, options=options))
-    finishing = _to_onnx(trace_finishing(head, options=options))
+    try:
+        drafting = _to_onnx(trace_drafting(head, backbone=backbone, options=options))
+        finishing = _to_onnx(trace_finishing(head, options=options))
+    except RuntimeError as error:  # whatever torch's exporters raise, they say it over many lines
+        why = f"torch {torch.__version__} cannot export this head: {type(error).__name__}"
+        raise CompatibilityError(why, hint="use the versions of constraints.txt, or report this") from error
     model = joined(drafting, finishing, canvas_px=head.config.canvas_px)
     model.doc_string = WARNING
     model.producer_name = "easel"

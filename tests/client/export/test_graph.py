@@ -131,6 +131,18 @@ def test_a_canvas_that_is_too_small_and_a_foreign_head_are_refused(tiny_head: He
         assemble(tiny_head, backbone=Backbone(backbone.config, seed=99))
 
 
+def test_what_torch_cannot_export_is_one_line(head: Head, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("many\nlines")
+
+    monkeypatch.setattr(torch.export, "export", fail)
+    with pytest.raises(CompatibilityError, match="cannot export") as caught:
+        assemble(head, backbone=backbone)
+    assert "\n" not in caught.value.message and caught.value.hint
+
+
 def test_without_onnx_it_says_what_to_install(head: Head, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(MissingError) as caught:
