@@ -92,7 +92,7 @@ def read_manifest(path: Path | str) -> dict[str, str]:
     """
     data = read_bytes(path, limit=_LIMIT)
     try:
-        safetensors.deserialize(data)
+        safetensors.torch.load(data)
         return _manifest(data)
     except (safetensors.SafetensorError, ValueError) as error:
         raise StorageError(f"cannot read weights {path}", hint=_HINT) from error

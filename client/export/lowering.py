@@ -97,7 +97,8 @@ def _clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Ten
 def _getitem(x: Tensor, key: Any) -> Tensor:
     """Take columns in steps that depend on the size by their places."""
     if isinstance(key, tuple) and len(key) == 2 and isinstance(key[1], slice) and isinstance(key[1].step, torch.SymInt):
-        return x[key[0]].index_select(1, torch.arange(0, x.shape[1], key[1].step, device=x.device))
+        step: Any = key[1].step
+        return x[key[0]].index_select(1, torch.arange(0, x.shape[1], step, device=x.device))
     return x[key]
 
 
