@@ -23,12 +23,13 @@ OPTIONAL = (
     ("opacus", "client", "training under example-level differential privacy"),
     ("skimage", "sim", "the demo's default photos"),
     ("ray", "sim", "simulating many devices in parallel"),
+    ("starlette", "studio", "the studio in your browser"),
     ("tensorboard", "train", "curves and sample grids of easel train"),
     ("onnx", "export", "easel export, heads for other programs and the browser"),
     ("onnxscript", "export", "easel export"),
     ("onnxruntime", "export", "checking what easel export has written"),
     ("av", "video", "painting videos"),
-    ("cryptography", "client", "passphrases of exported heads, signed releases"),
+    ("cryptography", "passphrase", "heads sealed with a passphrase"),
 )
 _STATES = ("ok", "warn", "fail")
 

@@ -13,6 +13,8 @@ from shared_model.errors import StorageError
 
 __all__ = ["read_bytes", "write_atomic"]
 
+_PIECE = 1 << 20
+
 
 def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644) -> Path:
     """Write ``data`` to ``path`` so that a crash at any moment leaves the old or the new file.
@@ -60,30 +62,32 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644) -> Path:
     return target
 
 
-def read_bytes(path: Path | str, *, limit: int = 1 << 30) -> bytes:
+def read_bytes(path: Path | str, *, limit: int = 1 << 30, ordinary: bool = False) -> bytes:
     """Read a whole file, refusing one larger than ``limit`` bytes.
 
-    Pipes and devices are refused too: they may never end, or never begin.
+    With ``ordinary`` pipes and devices are refused: they may never begin, or never end.
 
     Raises
     ------
     StorageError
-        If it is no ordinary file, cannot be read or is larger than ``limit``.
+        If it cannot be read, is larger than ``limit``, or is not as ordinary as asked for.
     """
     source = Path(path)
     try:
-        with open(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        with open(os.open(source, os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if ordinary else 0)), "rb") as stream:
             facts = os.fstat(stream.fileno())
-            if not stat.S_ISREG(facts.st_mode):
+            if ordinary and not stat.S_ISREG(facts.st_mode):
                 raise StorageError(f"{source} is not an ordinary file", hint="is this the right file?")
-            data = b"" if facts.st_size > limit else stream.read(limit + 1)
-        if max(facts.st_size, len(data)) > limit:  # it may have grown
-            raise StorageError(f"{source} is larger than {limit} bytes", hint="is this the right file?")
-        return data
+            data = stream.read(min(limit, facts.st_size) + 1)
+            while len(data) <= limit and (more := stream.read(_PIECE)):  # a pipe tells no size beforehand
+                data += more
     except OSError as error:
         raise StorageError(
             f"cannot read {source}: {error.strerror}", hint="check the path and its permissions"
         ) from error
+    if len(data) > limit:
+        raise StorageError(f"{source} is larger than {limit} bytes", hint="is this the right file?")
+    return data
 
 
 def _storage_error(target: Path, error: OSError) -> StorageError:

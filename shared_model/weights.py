@@ -90,7 +90,7 @@ def read_manifest(path: Path | str) -> dict[str, str]:
     StorageError
         If the file is missing or damaged.
     """
-    data = read_bytes(path, limit=_LIMIT)
+    data = read_bytes(path, limit=_LIMIT, ordinary=True)
     try:
         safetensors.torch.load(data)
         return _manifest(data)
@@ -108,7 +108,7 @@ def load_backbone(path: Path | str) -> Backbone:
     CompatibilityError
         If it is something else than a backbone of this format and architecture.
     """
-    data = read_bytes(path, limit=_LIMIT)
+    data = read_bytes(path, limit=_LIMIT, ordinary=True)
     try:
         tensors = safetensors.torch.load(data)
         manifest = _manifest(data)
