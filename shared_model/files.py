@@ -74,7 +74,7 @@ def read_bytes(path: Path | str, *, limit: int = 1 << 30, ordinary: bool = False
     """
     source = Path(path)
     try:
-        with open(os.open(source, os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if ordinary else 0)), "rb") as stream:
+        with open(source, "rb", opener=_open_at_once if ordinary else None) as stream:
             facts = os.fstat(stream.fileno())
             if ordinary and not stat.S_ISREG(facts.st_mode):
                 raise StorageError(f"{source} is not an ordinary file", hint="is this the right file?")
@@ -88,6 +88,11 @@ def read_bytes(path: Path | str, *, limit: int = 1 << 30, ordinary: bool = False
     if len(data) > limit:
         raise StorageError(f"{source} is larger than {limit} bytes", hint="is this the right file?")
     return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for somebody at the other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _storage_error(target: Path, error: OSError) -> StorageError:

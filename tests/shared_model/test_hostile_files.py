@@ -201,6 +201,9 @@ def _opens_or_refuses(data: bytes) -> None:
         assert picture.rgb.dtype == np.uint8 and picture.rgb.shape[2] == 3
 
 
+READERS = (images.load_picture, images.read_settings, _read_ordinary, load_backbone, read_manifest)
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path, path)])
 @pytest.mark.parametrize(
     "read", [images.load_picture, images.read_settings, _read_ordinary, load_backbone, read_manifest]
