@@ -103,6 +103,13 @@ COMMANDS: dict[str, Command] = {
         "easel privacy",
         torch=False,
     ),
+    "export": Command(
+        "client.commands.export",
+        "write a head's paintings as one ONNX file",
+        "Export the whole painting of a head (draft, backbone, finish) to ONNX, for other programs and the browser. "
+        "The file contains small pieces of the pictures that the head was made from.",
+        "easel export oil.onnx --head oil",
+    ),
     "studio": Command(
         "client.commands.studio",
         "open the studio: paint on a page in your browser",
@@ -113,8 +120,9 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(
         "client.commands.doctor",
         "check this installation and say how to fix it",
-        "Look at Python, torch, memory, the backbone, the heads and the home folder.",
-        "easel doctor",
+        "Look at Python, torch, GPU, memory, disk, the backbone, the heads and the home folder. Exit code 1 if "
+        "something will not work, 0 if all works or could only be better.",
+        "easel doctor\n  easel doctor --json",
         torch=False,
     ),
 }

@@ -31,6 +31,7 @@ NETWORK = frozenset(
 # What a device keeps to itself. Nothing these reach, directly or not, may speak to a network.
 PRIVATE = frozenset(
     "client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
+    "client.export.check client.export.graph client.export.parts "
     "client.candidates client.order client.parcel client.passphrase client.portrait client.preferences client.refit "
     "client.taste shared_model.head_format shared_model.look shared_model.mix shared_model.redact "
     "client.atelier client.gallery client.strokes client.tasting client.views "
@@ -48,7 +49,7 @@ QUIET = PRIVATE | frozenset(
 # The studio's shell serves a page to this computer; what it serves is made by modules that know no network.
 STUDIO = frozenset(f"client.studio.{name}" for name in ("answers", "app", "bench", "desk", "intake", "service"))
 NETWORKED = frozenset({"client.app", "client.secure"}) | STUDIO
-HEAVY = frozenset({"flwr", "matplotlib", "opacus", "ray", "torch"})
+HEAVY = frozenset({"flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "ray", "torch"})
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
 
