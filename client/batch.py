@@ -25,15 +25,24 @@ __all__ = ["Painter", "Tally", "paint_files"]
 
 @dataclass(frozen=True)
 class Painter:
-    """An engine, a head and the recipe that goes into every picture; ``explains``: write explanations too."""
+    """An engine, a head and the recipe that goes into every picture.
+
+    Attributes
+    ----------
+    explains
+        Write explanations too.
+    metadata
+        Which tags of a photo its painting keeps; one of :data:`shared_model.tags.POLICIES`.
+    """
 
     engine: Engine
     head: Head
     recipe: Recipe
     explains: bool = False
+    metadata: str = "safe"
 
     def paint(self, picture: Picture) -> Picture:
-        """Paint one decoded picture; its transparency stays."""
+        """Paint one decoded picture; its transparency stays, and the tags that may."""
         painted = self.engine.stylize(to_tensor(picture.rgb), self.head, options=self.recipe.options)
         height, width = painted.shape[-2:]
         alpha = picture.alpha
@@ -42,11 +51,13 @@ class Painter:
                 torch.from_numpy(alpha)[None, None].float(), size=(height, width), mode="bilinear", antialias=True
             )
             alpha = sized.round().clamp(0, 255).to(torch.uint8).numpy()[0, 0]
-        return Picture(rgb=to_uint8(painted), alpha=alpha)
+        tags = None if picture.tags is None else picture.tags.allowed(self.metadata)
+        return Picture(rgb=to_uint8(painted), alpha=alpha, tags=tags)
 
     def encode(self, picture: Picture, *, suffix: str) -> bytes:
         """Return the picture file with the recipe inside."""
-        return encode_picture(picture.rgb, suffix=suffix, alpha=picture.alpha, settings=self.recipe.to_settings())
+        settings = self.recipe.to_settings()
+        return encode_picture(picture.rgb, suffix=suffix, alpha=picture.alpha, settings=settings, tags=picture.tags)
 
     def explanation(self, picture: Picture, target: Path) -> tuple[bytes, dict[str, object]]:
         """Return the picture that explains the painting ``target`` of ``picture``, and its facts.

@@ -57,7 +57,7 @@ def available_devices() -> tuple[str, ...]:
 def native_bf16(device: str) -> bool:
     """Tell whether a device computes in bfloat16 by itself: other processors and cards imitate it, slowly."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False
     able = torch.cpu.get_capabilities()

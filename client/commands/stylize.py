@@ -51,13 +51,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="another number paints other strokes (default 0)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
     parser.add_argument(
-        "--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="how to compute (auto: fp32)"
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="how to compute (auto: bf16 where the device has it)",
     )
     parser.add_argument(
         "--explain",
         action="store_true",
         help="also write <result>.explain.png: which strokes of which of your pictures were used where, and what the "
         "backbone changed",
+    )
+    parser.add_argument(
+        "--metadata",
+        default="safe",
+        choices=("none", "safe", "place"),
+        help="what a painting keeps of its photo's data: safe (date, camera, author, color profile), place (these and "
+        "where it was taken), none",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     parser.add_argument("--replay", metavar="FILE", help="use the settings of a picture that easel painted")
@@ -87,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     if replayed is not None and not recipe.same_painter(replayed):
         console.warn("the head or the backbone has changed since; the picture will look different")
     engine = Engine(backbone, device=arguments.device, precision=arguments.precision)
-    painter = Painter(engine=engine, head=head, recipe=recipe, explains=arguments.explain)
+    painter = Painter(engine=engine, head=head, recipe=recipe, explains=arguments.explain, metadata=arguments.metadata)
     if arguments.explain and head.levels[0].origin is None:
         console.note(f"{NO_MEMORY}; what the backbone changed is shown all the same")
     if arguments.photos == ["-"]:
