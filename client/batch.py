@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from shared_model.errors import EaselError, Interrupted, StorageError
 from shared_model.files import write_atomic
 from shared_model.head import Head
 from shared_model.images import Picture, encode_picture, load_picture, to_tensor, to_uint8
+from shared_model.stylize import Options
 
 __all__ = ["Painter", "Tally", "paint_files"]
 
@@ -53,6 +54,10 @@ class Painter:
             alpha = sized.round().clamp(0, 255).to(torch.uint8).numpy()[0, 0]
         tags = None if picture.tags is None else picture.tags.allowed(self.metadata)
         return Picture(rgb=to_uint8(painted), alpha=alpha, tags=tags)
+
+    def frame_options(self) -> Options:
+        """Return the options for frames that have the size of the result already."""
+        return replace(self.recipe.options, size_px=None)
 
     def encode(self, picture: Picture, *, suffix: str) -> bytes:
         """Return the picture file with the recipe inside."""
@@ -98,9 +103,14 @@ class Tally:
 
 
 def paint_files(
-    jobs: Sequence[Job], *, painter: Painter, console: Console, clock: Callable[[], float] = time.monotonic
+    jobs: Sequence[Job],
+    *,
+    painter: Painter,
+    console: Console,
+    tally: Tally | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Tally:
-    """Paint every job that is not done yet.
+    """Paint every job that is not done yet, into ``tally`` (default: a new one), which is returned.
 
     Raises
     ------
@@ -109,7 +119,7 @@ def paint_files(
     StorageError
         If a painting cannot be written; painting the rest would only fail again.
     """
-    tally = Tally()
+    tally = Tally() if tally is None else tally
     try:
         with console.progress("painting" if len(jobs) > 1 else "") as advance:
             for number, job in enumerate(jobs):

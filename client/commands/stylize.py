@@ -1,4 +1,4 @@
-"""``easel stylize``: photos in, paintings out."""
+"""``easel stylize``: photos and videos in, paintings out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from client.console import Console
 from shared_model.errors import InputError
 
 if TYPE_CHECKING:
-    from client.batch import Painter
+    from client.batch import Painter, Tally
     from client.recipe import Recipe
     from client.store import Home
     from shared_model.backbone import Backbone
@@ -26,7 +26,7 @@ MAX_STDIN_BYTES = 1 << 30
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="pictures, folders, patterns, or - for stdin")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="pictures, videos, folders, patterns, or -")
     parser.add_argument(
         "-o",
         "--out",
@@ -106,22 +106,47 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Console) -> int:
-    from client.batch import paint_files
+    from client.batch import Tally, paint_files
+    from client.footage import is_video
     from client.outputs import find_sources, plan
 
     if arguments.out == "-":
         return _paint_pipe(painter, arguments, console)
-    sources, left_out = find_sources(arguments.photos)
-    if left_out:
-        console.note(f"left out {left_out} that easel painted itself; name such a picture to paint it again")
-    tag = painter.recipe.head or "styled"
-    jobs = plan(sources, out=arguments.out, tag=tag, recipe=painter.recipe, overwrite=arguments.overwrite)
-    tally = paint_files(jobs, painter=painter, console=console)
+    tally = Tally()
+    rest = arguments.photos
+    if any(is_video(name) for name in rest):
+        rest = _paint_videos(painter, arguments, console, tally)
+    if rest:
+        sources, left_out = find_sources(rest)
+        if left_out:
+            console.note(f"left out {left_out} that easel painted itself; name such a picture to paint it again")
+        tag = painter.recipe.head or "styled"
+        jobs = plan(sources, out=arguments.out, tag=tag, recipe=painter.recipe, overwrite=arguments.overwrite)
+        paint_files(jobs, painter=painter, console=console, tally=tally)
     console.facts({"pictures": tally.results, "settings": painter.recipe.to_settings()})
-    if len(jobs) > 1:
+    if len(tally.results) > 1:
         words = [f"{count} {word}" for word in ("painted", "skipped", "failed") if (count := tally.count(word))]
         console.say(", ".join(words))
     return tally.exit_code
+
+
+def _paint_videos(painter: Painter, arguments: argparse.Namespace, console: Console, tally: Tally) -> list[str]:
+    """Paint the videos among the arguments; returns the others."""
+    from client.films import find_videos, kind_of, paint_films
+    from client.outputs import names_a_file, plan
+
+    videos, rest = find_videos(arguments.photos)
+    if not videos:
+        return rest
+    if painter.explains:
+        raise InputError("a video cannot be explained", hint="leave out --explain, or explain one frame of it")
+    kind = kind_of(videos)
+    if rest and arguments.out and names_a_file(arguments.out, kind=kind):
+        raise InputError("photos and videos cannot all go to one file", hint="give -o a folder, such as -o painted/")
+    tag = painter.recipe.head or "styled"
+    jobs = plan(videos, out=arguments.out, tag=tag, recipe=painter.recipe, overwrite=arguments.overwrite, kind=kind)
+    paint_films(jobs, painter=painter, console=console, tally=tally)
+    return rest
 
 
 def _paint_pipe(painter: Painter, arguments: argparse.Namespace, console: Console) -> int:
