@@ -30,5 +30,5 @@ def test_equal_values_and_single_values_do_not_break() -> None:
 def test_a_sample_is_spread_evenly() -> None:
     rows = torch.arange(100_000.0)[None]
     taken = sample(rows)
-    assert 10_000 < taken.shape[1] < 20_000 and len(taken[0].diff().unique()) == 1
+    assert 5_000 < taken.shape[1] < 10_000 and len(taken[0].diff().unique()) == 1
     assert sample(rows[:, :50]).shape == (1, 50)
