@@ -120,6 +120,16 @@ class Home:
         """Folder of what this device trains with: its settings, cached records and privacy ledger."""
         return self.folder / "device"
 
+    def preferences_path(self, name: str) -> Path:
+        """Return where the owner's choices for a head lie (:mod:`client.preferences`), there or not.
+
+        Raises
+        ------
+        InputError
+            If the name cannot be that of a head.
+        """
+        return self.folder / "preferences" / f"{check_name(name)}.json"
+
     def prepare(self) -> None:
         """Make the folders, so that a home that cannot be written to is known before any work.
 

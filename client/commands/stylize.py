@@ -12,12 +12,13 @@ from client.console import Console
 from shared_model.errors import InputError
 
 if TYPE_CHECKING:
-    from client.batch import Painter, Tally
+    painter = Painter(engine=engine, head=head, recipe=recipe, explains=arguments.explain, metadata=arguments.metadata)
+    if arguments.explain and recipe.mix:
+        raise InputError("a mix of heads cannot be explained", hint="explain one head at a time")
     from client.recipe import Recipe
     from client.store import Home
     from shared_model.backbone import Backbone
     from shared_model.head import Head
-    from shared_model.stylize import Options
 
 __all__ = ["add_arguments", "run"]
 
@@ -42,11 +43,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         help="paint in the style of these pictures instead; put it after the photos",
     )
+    style.add_argument(
+        "--mix",
+        nargs="+",
+        metavar="NAME=W",
+        help="mix heads, such as monet=0.7,sketch=0.3 (or with a space); put it after the photos",
+    )
     parser.add_argument("--strength", type=float, metavar="0..1", help="how far to go from the photo (default 1)")
     parser.add_argument(
         "--keep-color", action=argparse.BooleanOptionalAction, help="keep the photo's own colors (default: no)"
     )
     parser.add_argument("--detail", type=float, metavar="0..1", help="how much fine structure to keep (default 0.5)")
+    parser.add_argument(
+        "--brush", type=float, metavar="0.5..2", help="size of the strokes, times the head's own (default 1)"
+    )
+    parser.add_argument(
+        "--plain", action="store_true", help="paint as the head was made, without what `easel prefer` learned"
+    )
     parser.add_argument("--size", type=int, metavar="PX", help="short side of the result (default: the photo's own)")
     parser.add_argument("--seed", type=int, metavar="N", help="another number paints other strokes (default 0)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"), help="where to compute")
@@ -88,16 +101,22 @@ def run(arguments: argparse.Namespace) -> int:
     _check_pipes(arguments)
     home = Home.default()
     replayed = Recipe.read(arguments.replay) if arguments.replay else None
-    name = _head_name(arguments, home, replayed)
-    options = _options(arguments, replayed)
+    order = _order(arguments, home, replayed)
     backbone = default_backbone()
-    head = home.load_head(name) if name else _fit(arguments.style, backbone)
-    check_match(replace(head, name=name), backbone)
-    recipe = Recipe.of(head, name=name, options=options)
+    head, recipe = order.load(home) if order.heads else order.prepare(_fit(arguments.style, backbone), [])
+    check_match(head, backbone)
+    if order.note:
+        console.note(order.note)
     if replayed is not None and not recipe.same_painter(replayed):
         console.warn("the head or the backbone has changed since; the picture will look different")
     engine = Engine(backbone, device=arguments.device, precision=arguments.precision)
+<<<<<<< HEAD
     painter = Painter(engine=engine, head=head, recipe=recipe, explains=arguments.explain, metadata=arguments.metadata)
+=======
+    painter = Painter(engine=engine, head=head, recipe=recipe, explains=arguments.explain)
+    if arguments.explain and recipe.mix:
+        raise InputError("a mix of heads cannot be explained", hint="explain one head at a time")
+>>>>>>> 2b480bd
     if arguments.explain and head.levels[0].origin is None:
         console.note(f"{NO_MEMORY}; what the backbone changed is shown all the same")
     if arguments.photos == ["-"]:
@@ -191,42 +210,44 @@ def _check_pipes(arguments: argparse.Namespace) -> None:
             raise InputError("a picture cannot be shown in the terminal", hint="add -o FILE, or > FILE")
 
 
-def _head_name(arguments: argparse.Namespace, home: Home, replayed: Recipe | None) -> str:
-    """Return the head to paint with, or an empty text to fit one to ``--style``."""
-    if arguments.style:
-        return ""
-    if arguments.head:
-        return str(arguments.head)
-    if replayed is not None:
-        if replayed.head:
-            return replayed.head
-        raise InputError(
-            f"{arguments.replay} was painted with --style", hint="name the same style pictures again with --style"
-        )
-    heads = home.heads()
-    own = [head.name for head in heads if not head.shipped]
-    if len(own) == 1:
-        return own[0]
-    names = ", ".join(head.name for head in heads)
-    raise InputError(
-        "which style? give --head NAME or --style IMAGE ...",
-        hint=f"heads: {names}" if names else "make a head with: easel personalize NAME PICTURE ...",
-    )
+def _order(arguments: argparse.Namespace, home: Home, replayed: Recipe | None) -> Order:
+    """Return what was asked for; its heads are empty where a head is fitted to ``--style``."""
+    from client.order import Order, parse_mix
 
-
-def _options(arguments: argparse.Namespace, replayed: Recipe | None) -> Options:
-    """Return the replayed or default options with those given on the command line put over them."""
-    from shared_model.stylize import Options
-
-    base = Options() if replayed is None else replayed.options
     given = {
         "strength": arguments.strength,
         "keep_color": arguments.keep_color,
         "detail": arguments.detail,
         "size_px": arguments.size,
         "seed": arguments.seed,
+        "brush": arguments.brush,
     }
-    return replace(base, **{key: value for key, value in given.items() if value is not None})
+    heads: tuple[tuple[str, float], ...] = ()
+    if arguments.mix:
+        heads = parse_mix(arguments.mix)
+    elif not arguments.style:
+        heads = ((arguments.head or _usual_head(home, replayed, arguments.replay), 1.0),)
+    if replayed is not None:
+        again = Order.again(replayed, given=given)
+        return again if not (arguments.mix or arguments.style or arguments.head) else replace(again, heads=heads)
+    return Order.of(home, heads, given=given, plain=arguments.plain)
+
+
+def _usual_head(home: Home, replayed: Recipe | None, path: str) -> str:
+    """Return the head of a replayed picture, or the only one of the owner's own."""
+    if replayed is not None:
+        if replayed.head:
+            return replayed.head
+        raise InputError(f"{path} was painted with --style", hint="name the same style pictures again with --style")
+    heads = home.heads()
+    own = [head.name for head in heads if not head.shipped]
+    if len(own) == 1:
+        return own[0]
+    names = ", ".join(head.name for head in heads)
+    raise InputError(
+        "which style? give --head NAME, --mix NAME=W ... or --style IMAGE ...",
+        hint=f"heads: {names}" if names else "make a head with: easel personalize NAME PICTURE ...",
+    )
 
 
 def _fit(style: list[str], backbone: Backbone) -> Head:
