@@ -74,7 +74,10 @@ def read_recipe(path: Path | str) -> Recipe:
     InputError
         If it carries none.
     """
-    return Recipe.from_settings(read_comment(Path(path)))
+    settings = read_comment(Path(path))
+    if not settings:
+        raise InputError(f"{path} carries no easel settings", hint="only what easel painted can be replayed")
+    return Recipe.from_settings(settings)
 
 
 def paint_film(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client import film, films, footage, reel
+from client import film, footage, reel
 from client.cli import main
 from client.film import SEGMENT
 from client.footage import TICKS, Limits, Shot, open_footage
@@ -286,6 +286,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(easel: Easel, tmp_path: Path, mo
     assert code == 0 and "going on after frame 24" in err and (facts["frames"], facts["resumed"]) == (51, 24)
     assert painted[0] == 2 * SEGMENT + 8, "no frame of the finished segment was painted again"
     whole, again = shots(Path("whole.mp4")), shots(Path("again.mp4"))
+    assert film.read_recipe("again.mp4").same_painting(film.read_recipe("whole.mp4"))
     assert all(np.array_equal(a.rgb, b.rgb) and a.time == b.time for a, b in zip(whole, again, strict=True))
     assert not list(tmp_path.glob(".*.easel"))
 
@@ -294,7 +295,6 @@ def test_other_settings_do_not_go_on_with_what_is_there(
     easel: Easel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "a.mp4", pan(3))
-    monkeypatch.setattr(films, "paint_film", films.paint_film)
     with monkeypatch.context() as patch:
         patch.setattr(film, "join", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         easel("stylize", "a.mp4", "--head", "tiny", "-o", "b.mp4")
