@@ -124,6 +124,13 @@ class Engine:
     rows
         How many rows of a large photo are finished at once. Halved, down to 8, when memory runs out.
 
+    Attributes
+    ----------
+    plan
+        Where and how it computes.
+    hand
+        The backbone, ready there.
+
     Raises
     ------
     MissingError
@@ -135,9 +142,9 @@ class Engine:
             raise ValueError(f"rows must be at least 1, not {rows}")
         self.plan = plan(device=device, precision=precision)
         self.rows = rows
-        self._backbone = _Hand(backbone.config, dtype=self.plan.dtype)
-        self._backbone.load_state_dict(backbone.state_dict())
-        self._backbone.to(self.plan.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.hand = _Hand(backbone.config, dtype=self.plan.dtype)
+        self.hand.load_state_dict(backbone.state_dict())
+        self.hand.to(self.plan.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def stylize(self, photo: Tensor, head: Head, *, options: Options | None = None) -> Tensor:
         """Paint one photo.
@@ -176,16 +183,14 @@ class Engine:
 
     def _stylize(self, photo: Tensor, head: Head, *, options: Options) -> Tensor:
         place = self.plan.device
-        painted = stylize(
-            photo.to(place), head=head.to(place), backbone=self._backbone, options=options, rows=self.rows
-        )
+        painted = stylize(photo.to(place), head=head.to(place), backbone=self.hand, options=options, rows=self.rows)
         return painted.float().cpu()
 
     def explain(self, photo: Tensor, head: Head, *, options: Options | None = None) -> Explanation:
         """Take the painting of one photo apart; see :func:`shared_model.explain.explain` and :meth:`stylize`."""
         place = self.plan.device
         with torch.inference_mode(), _memory_errors(place):
-            return explain(photo.to(place), head=head.to(place), backbone=self._backbone, options=options)
+            return explain(photo.to(place), head=head.to(place), backbone=self.hand, options=options)
 
 
 class _Hand(Backbone):

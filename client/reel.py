@@ -77,9 +77,12 @@ def segment(path: Path, *, size: tuple[int, int], rate: Fraction) -> Iterator[Wr
 
 
 def join(
-    segments: Sequence[Path], target: Path, *, source: Path, scratch: Path, settings: Mapping[str, object]
+    segments: Sequence[Path], target: Path, *, source: Path | None, scratch: Path, settings: Mapping[str, object]
 ) -> None:
     """Write ``target``, whole or not at all: the pictures of the segments, the sound of ``source``, the settings.
+
+    The parts are written to ``scratch`` in the same folder, or on the same disk, first. Without ``settings``, none
+    are embedded.
 
     Raises
     ------
@@ -89,17 +92,14 @@ def join(
     av = load_av()
     with _storage_errors(target), contextlib.ExitStack() as stack:
         out = stack.enter_context(av.open(str(scratch), "w", format=_FORMATS[target.suffix.lower()]))
-        out.metadata["comment"] = json.dumps({"easel": dict(settings)}, sort_keys=True)
+        if settings:
+            out.metadata["comment"] = json.dumps({"easel": dict(settings)}, sort_keys=True)
         with av.open(str(segments[0]), "r", format="nut") as first:
             pictures = out.add_stream_from_template(first.streams.video[0])
         pictures.time_base = Fraction(1, TICKS)
         ways = [_pictures(av, segments, pictures)]
-        origin = stack.enter_context(source.open("rb"))
-        options = {"protocol_whitelist": "none"}
-        container = stack.enter_context(av.open(origin, mode="r", options=options, metadata_errors="ignore"))
-        if container.streams.audio:
-            sound = container.streams.audio[0]
-            ways.append(_sound(container, sound, out.add_stream_from_template(sound)))
+        if source is not None:
+            ways += _sounds(av, source, out, stack)
         for _, _, packet in heapq.merge(*ways, key=lambda item: item[:2]):
             out.mux_one(packet)
     with _storage_errors(target):
@@ -158,6 +158,17 @@ def _pictures(av: Any, segments: Sequence[Path], stream: Any) -> Timed:
                     time = packet.dts * packet.time_base
                     packet.stream = stream
                     yield time, 0, packet
+
+
+def _sounds(av: Any, source: Path, out: Any, stack: contextlib.ExitStack) -> list[Timed]:
+    """Open the sound of a video, if it has one."""
+    origin = stack.enter_context(source.open("rb"))
+    options = {"protocol_whitelist": "none"}
+    container = stack.enter_context(av.open(origin, mode="r", options=options, metadata_errors="ignore"))
+    if not container.streams.audio:
+        return []
+    sound = container.streams.audio[0]
+    return [_sound(container, sound, out.add_stream_from_template(sound))]
 
 
 def _sound(container: Any, sound: Any, stream: Any) -> Timed:

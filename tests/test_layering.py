@@ -37,12 +37,13 @@ PRIVATE = frozenset(
 # They hold private things too, and hand the upload's builder what it may send.
 QUIET = PRIVATE | frozenset(
     "client.data client.joint_step client.ledger client.ledger_file client.local_settings "
+    "client.film client.films client.footage client.reel client.watch shared_model.tags "
     "client.private_training client.secure_state shared_model.secure_sum shared_model.secure_terms".split()
 )
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
 NETWORKED = frozenset({"client.app", "client.secure"})
-HEAVY = frozenset({"flwr", "matplotlib", "opacus", "ray", "torch"})
+HEAVY = frozenset({"av", "flwr", "matplotlib", "opacus", "ray", "torch"})
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
 
