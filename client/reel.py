@@ -112,8 +112,8 @@ def can_hold(suffix: str, sound: str) -> bool:
     if not sound:
         return True
     codec = av.Codec(sound, "r").canonical_name if sound in av.codec.codecs_available else sound
-    if suffix.lower() in (".mp4", ".mov") and codec == "vorbis":
-        return False
+    if suffix.lower() == ".mp4" and codec.startswith(("pcm", "vorbis")):
+        return False  # it could, but few players play it
     with av.open(os.devnull, "w", format=_FORMATS[suffix.lower()]) as probe:
         return codec in probe.supported_codecs
 

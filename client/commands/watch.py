@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"{out} is not a folder", hint="give -o a folder")
     if not 0.1 <= arguments.every <= 3600:
-        raise InputError("--every must be between 0.1 and 3600 seconds")
+        raise InputError("--every must be between 0.1 and 3600 seconds", hint="leave it out to look every second")
     console = Console()
     painter = stylize.make_painter(arguments, console)
     watch = Watch(folder=folder, out=out, painter=painter, console=console)

@@ -17,7 +17,6 @@ import pytest
 
 from client import film, footage, reel
 from client.cli import main
-from client.film import SEGMENT
 from client.footage import TICKS, Limits, Shot, open_footage
 from client.recipe import Recipe
 from client.reel import read_comment
@@ -266,25 +265,26 @@ def test_sound_that_mp4_cannot_hold_goes_into_matroska(easel: Easel, tmp_path: P
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(easel: Easel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(tmp_path / "a.mp4", pan(2 * SEGMENT + 3, height=32, width=32), sound="aac")
+    monkeypatch.setattr(film, "SEGMENT", 3)
+    make(tmp_path / "a.mp4", pan(8, height=32, width=32), sound="aac")
     assert easel("stylize", "a.mp4", "--head", "tiny", "-o", "whole.mp4")[0] == 0
     painted = [0]
     paint = film._paint_shot
 
     def dying(*arguments: Any) -> Any:
         painted[0] += 1
-        if painted[0] == SEGMENT + 5:
+        if painted[0] == 5:
             raise KeyboardInterrupt
         return paint(*arguments)
 
     monkeypatch.setattr(film, "_paint_shot", dying)
     code, _, err = easel("stylize", "a.mp4", "--head", "tiny", "-o", "again.mp4")
-    assert code == 130 and f"{SEGMENT} frames are finished" in err and not Path("again.mp4").exists()
+    assert code == 130 and "3 frames are finished" in err and not Path("again.mp4").exists()
     assert Path(".again.mp4.easel").stat().st_mode & 0o077 == 0, "frames of a private video"
     code, out, err = easel("stylize", "a.mp4", "--head", "tiny", "-o", "again.mp4", "--json")
     facts = json.loads(out)["pictures"][0]
-    assert code == 0 and "going on after frame 24" in err and (facts["frames"], facts["resumed"]) == (51, 24)
-    assert painted[0] == 2 * SEGMENT + 8, "no frame of the finished segment was painted again"
+    assert code == 0 and "going on after frame 3" in err and (facts["frames"], facts["resumed"]) == (8, 3)
+    assert painted[0] == 5 + 5, "no frame of the finished segment was painted again"
     whole, again = shots(Path("whole.mp4")), shots(Path("again.mp4"))
     assert film.read_recipe("again.mp4").same_painting(film.read_recipe("whole.mp4"))
     assert all(np.array_equal(a.rgb, b.rgb) and a.time == b.time for a, b in zip(whole, again, strict=True))
