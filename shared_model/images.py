@@ -62,6 +62,7 @@ _SAVERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ".webp": ("WEBP", {"quality": 95}),
 }
 _ORIENTATION_TAG = 0x0112
+_BAND = 256  # rows that are turned into 8 bits at once
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -226,13 +227,16 @@ def find_pictures(paths: Iterable[str | Path]) -> list[Path]:
 
 def to_tensor(rgb: NDArray[np.uint8]) -> Tensor:
     """Turn ``(H, W, 3) uint8`` into ``(1, 3, H, W) float32`` in [0, 1]."""
-    return torch.tensor(rgb.transpose(2, 0, 1).copy()).unsqueeze(0).float() / 255
+    return torch.from_numpy(rgb.transpose(2, 0, 1).copy()).unsqueeze(0).float().div_(255)
 
 
 def to_uint8(x: Tensor) -> NDArray[np.uint8]:
     """Turn ``(1, 3, H, W)`` or ``(3, H, W)`` in [0, 1] into ``(H, W, 3) uint8``; clamps, and NaN is black."""
-    picture = x.detach().reshape(x.shape[-3:]).float().nan_to_num(nan=0.0).clamp(0, 1)
-    pixels: NDArray[np.uint8] = picture.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
+    picture = x.detach().reshape(x.shape[-3:])
+    pixels = np.empty((picture.shape[1], picture.shape[2], 3), dtype=np.uint8)
+    for start in range(0, len(pixels), _BAND):  # a large picture needs no second copy in floating point
+        band = picture[:, start : start + _BAND].float().nan_to_num(nan=0.0).clamp(0, 1)
+        pixels[start : start + _BAND] = band.mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     return pixels
 
 

@@ -139,7 +139,9 @@ def memory(head: str, *, size: tuple[int, int] = LARGE) -> int:
 
 
 def _enlarged(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    rows, columns = (np.linspace(0, old - 1, new).round().astype(int) for old, new in zip(rgb.shape, size, strict=False))
+    rows, columns = (
+        np.linspace(0, old - 1, new).round().astype(int) for old, new in zip(rgb.shape, size, strict=False)
+    )
     enlarged: NDArray[np.uint8] = rgb[rows[:, None], columns[None]]
     return enlarged
 
