@@ -197,6 +197,13 @@ def load_av() -> Any:
     return av
 
 
+def fine() -> int:
+    """Return how pixels are converted: with colors interpolated, whose steps would flicker in motion otherwise."""
+    from av.video.reformatter import Interpolation as Way
+
+    return int(Way.BICUBIC) | int(Way.FULL_CHR_H_INT) | int(Way.FULL_CHR_H_INP) | int(Way.ACCURATE_RND)
+
+
 def _checked(name: str, container: InputContainer, limits: Limits) -> Footage:
     """Check the header; the first video stream counts."""
     if not container.streams.video:
@@ -249,7 +256,7 @@ def _upright(frame: VideoFrame, height: int, width: int, turns: int) -> NDArray[
         height=height,
         format="rgb24",
         src_colorspace=usual if unknown else None,
-        interpolation="BICUBIC",
+        interpolation=fine(),
     )
     return np.ascontiguousarray(np.rot90(made.to_ndarray(), turns)).astype(np.uint8, copy=False)
 

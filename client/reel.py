@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.footage import TICKS, load_av
+from client.footage import TICKS, fine, load_av
 from shared_model.errors import EaselError, InputError, StorageError
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def segment(path: Path, *, size: tuple[int, int], rate: Fraction) -> Iterator[Wr
         def write(rgb: NDArray[np.uint8], time: int) -> None:
             filled = np.pad(rgb, ((0, height - rgb.shape[0]), (0, width - rgb.shape[1]), (0, 0)), mode="edge")
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(filled), format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            frame = frame.reformat(
+                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG", interpolation=fine()
+            )
             frame.pts, frame.time_base = time, Fraction(1, TICKS)
             container.mux(stream.encode(frame))
 
