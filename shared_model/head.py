@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "Draft", "Head"]
 
 FORMAT = "easel-head-2"
+_STRIDES = (4, 3, 2)  # mean distance of look-ups in pixels, finest level first
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
 _NUMBERS = (
     "color.mean",
@@ -197,13 +198,17 @@ class Head:
                 field, trail = along, trails(along, self.config.stroke)
             painted = painted + self._roughness(level, painted, field, trail, generator)
             painted, chosen = self.levels[level].repaint(
-                painted, stride=3 if level == 0 else 2, seed=1 + seed * 16 + level
+                painted, stride=self._stride(level), seed=1 + seed * 16 + level
             )
             choices.append(chosen)
         painted = hold_tone(painted, colored, self.config.tone)
         if detail > 0:
             painted = show_through(painted, colored, detail)
         return Draft(colored, self.finish(painted), tuple(reversed(choices)))
+
+    def _stride(self, level: int) -> int:
+        """Return the mean distance of look-ups: at most what patches cover however their grid is jittered."""
+        return min(_STRIDES[min(level, len(_STRIDES) - 1)], (self.config.patch + 1) // 2)
 
     def finish(self, painted: Tensor) -> Tensor:
         """Give a painting ``(1, 3, H, W)`` at canvas scale the strength of the owner's marks; in [0, 1]."""
