@@ -40,7 +40,6 @@ __all__ = ["SEGMENT", "Painted", "paint_film", "read_recipe"]
 
 SEGMENT = 24  # frames of a segment
 _FORMAT = 1
-_KEEP = 0.95
 _STATE = "state.safetensors"
 
 
@@ -99,8 +98,7 @@ def paint_film(
     painter
         Its recipe's ``size_px`` is the short side of the result.
     blend
-        How steady; see :class:`shared_model.temporal.Blend`. The default keeps 0.95, more than for frames that are
-        not coded: halving the resolution of color and coding it again add flicker of their own.
+        How steady; see :class:`shared_model.temporal.Blend`.
     limits
         See :class:`client.footage.Limits`.
 
@@ -113,7 +111,7 @@ def paint_film(
     Interrupted
         On Ctrl-C; finished segments stay.
     """
-    blend = blend or Blend(keep=_KEEP)
+    blend = blend or Blend()
     with open_footage(job.source, limits=limits) as footage:
         size = _size(footage.facts, painter.recipe.options.size_px)
         if not can_hold(job.target.suffix, footage.facts.sound):
