@@ -82,11 +82,20 @@ COMMANDS: dict[str, Command] = {
         "is in them. Writes a contact sheet and a bar chart.",
         "easel evaluate my-monet --photos photos/ --art other-monets/",
     ),
+    "prefer": Command(
+        "client.commands.prefer",
+        "choose between paintings: a head learns what you like",
+        "Paint a photo in several manners and learn from your choice. About 15 choices are enough. What is learned "
+        "stays on this computer.",
+        "easel prefer my-monet photo.jpg\n  easel prefer my-monet photo.jpg --choose 3,1\n"
+        "  easel prefer my-monet --apply",
+    ),
     "heads": Command(
         "client.commands.heads",
-        "list, show, rename and delete heads",
+        "list, show, export, import, rename and delete heads",
         "The heads on this computer: your own, and those that come with easel.",
-        "easel heads list\n  easel heads show my-monet\n  easel heads delete my-monet",
+        "easel heads list --sheet heads.png\n  easel heads export my-monet monet.head --passphrase\n"
+        "  easel heads import monet.head --name claude\n  easel heads delete my-monet",
     ),
     "train": Command(
         "client.commands.train",
@@ -101,6 +110,13 @@ COMMANDS: dict[str, Command] = {
         "Read the privacy ledger of this device: what was sent, and how much of the budget is left.",
         "easel privacy",
         torch=False,
+    ),
+    "studio": Command(
+        "client.commands.studio",
+        "open the studio: paint on a page in your browser",
+        "Serve a page to this computer's browser: drop photos, choose styles, compare, make heads, look back. Nothing "
+        "leaves this computer.",
+        "easel studio\n  easel studio --no-browser --port 8700",
     ),
     "doctor": Command(
         "client.commands.doctor",

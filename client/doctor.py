@@ -24,6 +24,7 @@ OPTIONAL = (
     ("av", "video", "painting videos"),
     ("skimage", "sim", "the demo's default photos"),
     ("ray", "sim", "simulating many devices in parallel"),
+    ("starlette", "studio", "the studio in your browser"),
     ("tensorboard", "train", "curves and sample grids of easel train"),
 )
 _STATES = ("ok", "warn", "fail")

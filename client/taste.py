@@ -23,7 +23,7 @@ _OWN_SCALE, _TOGETHER_SCALE = 0.45, 0.9  # length scales in the unit cube
 _BOW = 0.6  # how much a whole knob's way from the defaults costs before anything is known
 _STEPS = 30  # of Newton's method at most
 _JITTER = 1e-6
-_POOL, _NEAR = 160, 48  # random points looked at, and points near good ones
+_POOL, _NEAR = 128, 40  # random points looked at, and points near good ones
 _APART = 0.12  # smallest root-mean-square distance of two points shown together
 
 

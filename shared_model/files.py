@@ -12,6 +12,8 @@ from shared_model.errors import StorageError
 
 __all__ = ["read_bytes", "write_atomic"]
 
+_PIECE = 1 << 20
+
 
 def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644) -> Path:
     """Write ``data`` to ``path`` so that a crash at any moment leaves the old or the new file.
@@ -69,13 +71,17 @@ def read_bytes(path: Path | str, *, limit: int = 1 << 30) -> bytes:
     """
     source = Path(path)
     try:
-        if source.stat().st_size > limit:
-            raise StorageError(f"{source} is larger than {limit} bytes", hint="is this the right file?")
-        return source.read_bytes()
+        with source.open("rb") as stream:
+            data = stream.read(min(limit, os.fstat(stream.fileno()).st_size) + 1)
+            while len(data) <= limit and (more := stream.read(_PIECE)):  # a pipe tells no size beforehand
+                data += more
     except OSError as error:
         raise StorageError(
             f"cannot read {source}: {error.strerror}", hint="check the path and its permissions"
         ) from error
+    if len(data) > limit:
+        raise StorageError(f"{source} is larger than {limit} bytes", hint="is this the right file?")
+    return data
 
 
 def _storage_error(target: Path, error: OSError) -> StorageError:

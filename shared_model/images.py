@@ -56,7 +56,7 @@ _READABLE = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "JPEG2000", "AV
 _SAVERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".png": ("PNG", {}),
+    ".png": ("PNG", {"compress_level": 3}),  # a quarter of the time of the default for a tenth more bytes
     ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     ".webp": ("WEBP", {"quality": 95}),

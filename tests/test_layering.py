@@ -26,11 +26,15 @@ FORBIDDEN: Mapping[str, frozenset[str]] = {
 }
 NETWORK = frozenset(
     "aiohttp asyncio flwr ftplib grpc http.client http.server httpx imaplib multiprocessing.connection poplib requests "
-    "smtplib socket socketserver ssl urllib.request urllib3 websockets xmlrpc".split()
+    "smtplib socket socketserver ssl starlette urllib.request urllib3 uvicorn webbrowser websockets xmlrpc".split()
 )
 # What a device keeps to itself. Nothing these reach, directly or not, may speak to a network.
 PRIVATE = frozenset(
     "client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
+    "client.candidates client.order client.parcel client.passphrase client.portrait client.preferences client.refit "
+    "client.taste shared_model.head_format shared_model.look shared_model.mix shared_model.redact "
+    "client.atelier client.gallery client.strokes client.tasting client.views "
+    "client.studio.facts client.studio.gate client.studio.jobs "
     "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )
@@ -42,7 +46,9 @@ QUIET = PRIVATE | frozenset(
 )
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
-NETWORKED = frozenset({"client.app", "client.secure"})
+# The studio's shell serves a page to this computer; what it serves is made by modules that know no network.
+STUDIO = frozenset(f"client.studio.{name}" for name in ("answers", "app", "bench", "desk", "intake", "service"))
+NETWORKED = frozenset({"client.app", "client.secure"}) | STUDIO
 HEAVY = frozenset({"av", "flwr", "matplotlib", "opacus", "ray", "torch"})
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
@@ -193,6 +199,18 @@ def test_only_the_named_modules_of_a_device_speak_to_a_network() -> None:
         if module.split(".")[0] in ("client", "shared_model") and _under({i.name for i in IMPORTS[module]}, NETWORK)
     }
     assert users == NETWORKED
+
+
+def test_only_the_studios_shell_speaks_http_and_only_its_command_starts_it() -> None:
+    web = frozenset({"starlette", "uvicorn"})
+    assert {module for module in MODULES if _under({i.name for i in IMPORTS[module]}, web)} == STUDIO
+    starters = {
+        module
+        for module in MODULES
+        if not module.startswith("client.studio") and any(i.is_under("client.studio") for i in IMPORTS[module])
+    }
+    assert starters == {"client.commands.studio"}
+    assert not _under(_reached("client.studio.service", lazy=True), frozenset({"client.app", "flwr", "grpc"}))
 
 
 @pytest.mark.parametrize("module", ["client.secure", "server.unmask"])

@@ -48,15 +48,15 @@ class Painter:
 
 @dataclass(frozen=True)
 class Rung:
-    """One way to make a head: from how many pictures, tuned or not."""
+    """One way to make a head: from at most how many pictures, tuned or not."""
 
-    pictures: int
+    most: int
     tuned: bool = False
 
     @property
     def name(self) -> str:
         """How tables call it."""
-        text = "zero-shot, 1 picture" if self.pictures == 1 and not self.tuned else f"{self.pictures} pictures"
+        text = "zero-shot, 1 picture" if self.most == 1 and not self.tuned else f"up to {self.most} pictures"
         return f"{text}, tuned" if self.tuned else text
 
 
@@ -77,9 +77,10 @@ def find_painters(folder: Path) -> list[Painter]:
 
 
 def rungs(numbers: Sequence[int], *, available: int, tuned: bool) -> list[Rung]:
-    """Return the rungs for a painter with ``available`` works to fit on; the largest also tuned."""
-    counts = sorted({min(number, available) for number in (1, *numbers)})
-    return [*(Rung(count) for count in counts), *([Rung(counts[-1], tuned=True)] if tuned else [])]
+    """Return the rungs for a painter with ``available`` works to fit on: each once, the largest also tuned."""
+    counts = {min(number, available): number for number in sorted({1, *numbers}, reverse=True)}
+    found = [Rung(most) for _, most in sorted(counts.items())]
+    return [*found, *([Rung(found[-1].most, tuned=True)] if tuned else [])]
 
 
 def parser() -> Parser:
@@ -141,7 +142,7 @@ def _climb(
     reference = Painting.of(load_picture(painter.works[held]).rgb)
     before: dict[Path, Any] = {}
     for rung in rungs(parsed.images, available=len(own), tuned=parsed.budget > 0):
-        head = _head(own[: rung.pictures], backbone, budget_s=parsed.budget if rung.tuned else 0.0)
+        head = _head(own[: rung.most], backbone, budget_s=parsed.budget if rung.tuned else 0.0)
         for photo in photos:
             rgb = load_picture(photo).rgb
             painted = to_uint8(stylize(to_tensor(rgb), head=head, backbone=backbone, options=Options(size_px=512)))

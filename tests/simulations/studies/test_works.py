@@ -15,9 +15,9 @@ from tests.simulations.studies.conftest import painting, photo
 
 
 def test_rungs_never_ask_for_more_than_there_is() -> None:
-    assert rungs([4, 10], available=3, tuned=False) == [Rung(1), Rung(3)]
+    assert rungs([4, 10], available=3, tuned=False) == [Rung(1), Rung(4)]  # the smallest that takes all three
     assert rungs([4, 10], available=12, tuned=True) == [Rung(1), Rung(4), Rung(10), Rung(10, tuned=True)]
-    assert Rung(1).name == "zero-shot, 1 picture" and Rung(4, tuned=True).name == "4 pictures, tuned"
+    assert Rung(1).name == "zero-shot, 1 picture" and Rung(4, tuned=True).name == "up to 4 pictures, tuned"
 
 
 def test_painters_need_three_works(tmp_path: Path) -> None:
@@ -40,9 +40,9 @@ def test_gains_pair_the_same_photo_and_work() -> None:
         *(_row("b", Rung(1).name, 0.4), _row("b", Rung(3).name, 0.5), _row("b", Rung(4).name, 0.1)),
     ]
     found = gains(rows, "headline")
-    assert found["3 pictures"].mean == pytest.approx(0.2) and found["3 pictures"].positive == 2
-    assert found["4 pictures"].mean == pytest.approx(-0.3) and found["4 pictures"].count == 1
-    assert "| 3 pictures | 2 | +0.200 [+0.100, +0.300] 2/2 |" in to_markdown(rows)
+    assert found["up to 3 pictures"].mean == pytest.approx(0.2) and found["up to 3 pictures"].positive == 2
+    assert found["up to 4 pictures"].mean == pytest.approx(-0.3) and found["up to 4 pictures"].count == 1
+    assert "| up to 3 pictures | 2 | +0.200 [+0.100, +0.300] 2/2 |" in to_markdown(rows)
 
 
 @pytest.mark.slow
@@ -54,5 +54,9 @@ def test_the_command_compares_with_works_that_were_held_out(tmp_path: Path) -> N
     arguments += ["--count", "1", "--held", "1", "--budget", "0.1", "--out", str(tmp_path / "out")]
     assert main(arguments) == 0
     facts = json.loads((tmp_path / "out" / "works.json").read_text())
-    assert [row["rung"] for row in facts["rows"]] == ["zero-shot, 1 picture", "2 pictures", "2 pictures, tuned"]
+    assert [row["rung"] for row in facts["rows"]] == [
+        "zero-shot, 1 picture",
+        "up to 4 pictures",
+        "up to 4 pictures, tuned",
+    ]
     assert (tmp_path / "out" / "sheet.png").is_file()
