@@ -54,12 +54,20 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "stylize": Command(
         "client.commands.stylize",
-        "paint photos in a style",
-        "Paint photos with a head (your own or a shipped one), or in the style of a few pictures right away. Nothing "
-        "leaves this computer.",
+        "paint photos and videos in a style",
+        "Paint photos and videos with a head (your own or a shipped one), or in the style of a few pictures right "
+        "away. Nothing leaves this computer.",
         "easel stylize holiday/ --head oil\n"
         "  easel stylize photo.jpg --style monet1.jpg monet2.jpg -o painted.png --strength 0.8\n"
-        "  cat photo.jpg | easel stylize - --head sketch > sketch.png",
+        "  cat photo.jpg | easel stylize - --head sketch > sketch.png\n"
+        "  easel stylize clip.mp4 --head oil --size 512 -o painted.mp4",
+    ),
+    "watch": Command(
+        "client.commands.watch",
+        "paint pictures as they arrive in a folder",
+        "Paint every picture that arrives in a folder, until Ctrl-C. Pictures still being written are left until they "
+        "are whole, paintings are not painted again.",
+        "easel watch ~/incoming --head oil -o ~/painted",
     ),
     "personalize": Command(
         "client.commands.personalize",

@@ -42,6 +42,7 @@ PRIVATE = frozenset(
 # They hold private things too, and hand the upload's builder what it may send.
 QUIET = PRIVATE | frozenset(
     "client.data client.joint_step client.ledger client.ledger_file client.local_settings "
+    "client.film client.films client.footage client.reel client.watch shared_model.tags "
     "client.private_training client.secure_state shared_model.secure_sum shared_model.secure_terms".split()
 )
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
@@ -49,7 +50,7 @@ QUIET = PRIVATE | frozenset(
 # The studio's shell serves a page to this computer; what it serves is made by modules that know no network.
 STUDIO = frozenset(f"client.studio.{name}" for name in ("answers", "app", "bench", "desk", "intake", "service"))
 NETWORKED = frozenset({"client.app", "client.secure"}) | STUDIO
-HEAVY = frozenset({"flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "ray", "torch"})
+HEAVY = frozenset({"av", "flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "ray", "torch"})
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
 
