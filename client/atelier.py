@@ -25,7 +25,7 @@ from client.recipe import Recipe
 from client.store import HeadFile, Home
 from shared_model.backbone import Backbone
 from shared_model.config import HeadConfig
-from shared_model.errors import EaselError, InputError, PictureError
+from shared_model.errors import EaselError, InputError, MissingError, PictureError
 from shared_model.images import Picture, load_picture, resize_short, to_tensor
 from shared_model.stylize import Options, check_match
 from shared_model.weights import backbone_id
@@ -150,9 +150,9 @@ class Atelier:
         file = self.home.find(order.head)
         try:
             known = file.path.stat()
-            key = (file.name, file.shipped, known.st_ino, known.st_mtime_ns, known.st_size)
-        except OSError:
-            key = (file.name, file.shipped)
+        except FileNotFoundError as error:
+            raise MissingError(f"no head called {order.head!r}", hint="it was deleted just now") from error
+        key = (file.path, known.st_ino, known.st_mtime_ns, known.st_size)
         with self._lock:
             painter = self._heads.get(key)
             if painter is None:

@@ -80,6 +80,14 @@ COMMANDS: dict[str, Command] = {
         "The heads on this computer: your own, and those that come with easel.",
         "easel heads list\n  easel heads show my-monet\n  easel heads delete my-monet",
     ),
+    "serve": Command(
+        "client.commands.serve",
+        "paint for other programs of this computer",
+        "Keep a painter warm for the programs of this user, over gRPC on a Unix socket that only this user can open, or "
+        "on loopback with a token. See docs/daemon.md and protos/studio.proto.",
+        "easel serve\n  easel serve --tcp 127.0.0.1:7171\n  easel serve --status\n  easel serve --stop",
+        torch=False,
+    ),
     "train": Command(
         "client.commands.train",
         "train a backbone from photos and paintings",
