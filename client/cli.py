@@ -83,8 +83,8 @@ COMMANDS: dict[str, Command] = {
     "serve": Command(
         "client.commands.serve",
         "paint for other programs of this computer",
-        "Keep a painter warm for the programs of this user, over gRPC on a Unix socket that only this user can open, or "
-        "on loopback with a token. See docs/daemon.md and protos/studio.proto.",
+        "Keep a painter warm for the programs of this user: gRPC on a Unix socket that only this user can open, or on "
+        " loopback with a token. See docs/daemon.md and protos/studio.proto.",
         "easel serve\n  easel serve --tcp 127.0.0.1:7171\n  easel serve --status\n  easel serve --stop",
         torch=False,
     ),

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from client.atelier import Atelier
-from client.daemon.replies import answers
+from client.daemon.replies import answers, without_paths
 from client.daemon.uploads import Settings
 from client.job_queue import JobQueue
 from client.ledger import Ledger
@@ -25,7 +25,7 @@ __all__ = ["AboutService", "HeadsService", "PrivacyService", "head_message"]
 
 def head_message(facts: HeadFacts) -> Any:
     """Return the facts about a head as a message."""
-    return pb.Head(**asdict(facts))
+    return pb.Head(**{**asdict(facts), "damage": without_paths(facts.damage)})
 
 
 class HeadsService(studio_pb2_grpc.HeadsServicer):

@@ -111,7 +111,7 @@ class PainterService(studio_pb2_grpc.PainterServicer):
         job = Job(ticket.client, work, tell=relay.tell, deadline=deadline, clock=queue.clock)
         ticket.submit(job)
         async for news in relay.follow(job):
-            stage = pb.Stage.Value(news.stage.upper())
+            stage: Any = news.stage.upper()
             await down.send(progress=pb.Progress(stage=stage, fraction=news.fraction, ahead=news.ahead, loss=news.loss))
         return job.result.result()
 
@@ -161,9 +161,8 @@ def _order(start: Any) -> Order:
     if not start.head:
         raise InputError("which head? `head` is empty", hint="Heads.List tells which there are")
     given = start.options
-    chosen: dict[str, Any] = {
-        key: getattr(given, key) for key in ("strength", "detail", "size_px") if given.HasField(key)
-    }
+    optional = ("strength", "detail", "size_px")
+    chosen: dict[str, Any] = {key: getattr(given, key) for key in optional if given.HasField(key)}
     return Order(start.head, Options(keep_color=given.keep_color, seed=given.seed, **chosen), start.format.lower())
 
 

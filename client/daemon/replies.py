@@ -44,7 +44,7 @@ _MAX_TEXT = 1000
 
 
 class UnsupportedError(EaselError):
-    """This daemon cannot do what was asked."""
+    """What was asked is prepared in the protocol, and this daemon cannot do it."""
 
 
 def status_of(error: EaselError) -> grpc.StatusCode:

@@ -94,10 +94,9 @@ class Daemon:
     def _server(self) -> tuple[grpc.aio.Server, Any]:
         guards = [TokenGuard(self._token)] if self._token else []
         server = grpc.aio.server(interceptors=guards, options=_options(self.settings), maximum_concurrent_rpcs=1024)
-        studio_pb2_grpc.add_PainterServicer_to_server(
-            PainterService(self._atelier, learning=self.learning, painting=self.painting, settings=self.settings),
-            server,
-        )
+        queues = {"painting": self.painting, "learning": self.learning}
+        painter = PainterService(self._atelier, settings=self.settings, **queues)
+        studio_pb2_grpc.add_PainterServicer_to_server(painter, server)
         studio_pb2_grpc.add_HeadsServicer_to_server(HeadsService(self._atelier), server)
         studio_pb2_grpc.add_PrivacyServicer_to_server(PrivacyService(self._atelier), server)
         about = AboutService(self._atelier, painting=self.painting, settings=self.settings)
