@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from client.atelier import Atelier
 from client.daemon.catalog import AboutService, HeadsService, PrivacyService
+from client.daemon.guards import GarbageGuard, TokenGuard
 from client.daemon.painter import PainterService
 from client.daemon.uploads import Settings
 from client.job_queue import JobQueue
 from protos import studio_pb2, studio_pb2_grpc
 from shared_model.errors import InputError
 
-__all__ = ["Daemon", "TokenGuard"]
+__all__ = ["Daemon"]
 
 SERVICES = tuple(service.full_name for service in studio_pb2.DESCRIPTOR.services_by_name.values())
 
@@ -92,7 +91,7 @@ class Daemon:
                 await asyncio.to_thread(worker.join, self.settings.grace_s)
 
     def _server(self) -> tuple[grpc.aio.Server, Any]:
-        guards = [TokenGuard(self._token)] if self._token else []
+        guards = [*([TokenGuard(self._token)] if self._token else []), GarbageGuard()]
         server = grpc.aio.server(interceptors=guards, options=_options(self.settings), maximum_concurrent_rpcs=1024)
         queues = {"painting": self.painting, "learning": self.learning}
         painter = PainterService(self._atelier, settings=self.settings, **queues)
@@ -105,39 +104,6 @@ class Daemon:
         health_pb2_grpc.add_HealthServicer_to_server(doctor, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server, doctor
-
-
-class TokenGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Lets no call through that does not show the token, reflection and health included.
-
-    Parameters
-    ----------
-    token
-        Compared in constant time with ``authorization: Bearer TOKEN``.
-    """
-
-    def __init__(self, token: str) -> None:
-        self._expected = f"Bearer {token}".encode()
-
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
-        """Pass a call on, or refuse it."""
-        handler = await continuation(handler_call_details)
-        metadata = handler_call_details.invocation_metadata or ()
-        shown = next((value for key, value in metadata if key == "authorization"), "")
-        given = shown if isinstance(shown, bytes) else str(shown).encode()
-        if handler is None or hmac.compare_digest(given, self._expected):
-            return handler
-        makers = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }
-        return makers[handler.request_streaming, handler.response_streaming](_deny)
-
-
-async def _deny(request: object, context: Any) -> None:
-    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is missing or wrong")
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc.aio
 
+from client.daemon.guards import GARBAGE, NOT_A_MESSAGE
 from client.job_queue import Limits, Ticket
 from shared_model.errors import InputError
 
@@ -75,6 +76,8 @@ class Upload:
             message = await asyncio.wait_for(self._context.read(), max(0.0, patience))
         except TimeoutError:
             raise InputError("the upload stands still, or takes too long", hint="send it again") from None
+        if message is GARBAGE:
+            raise NOT_A_MESSAGE
         if message is grpc.aio.EOF:
             return "end", None
         kind = message.WhichOneof("part")
