@@ -11,7 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -123,7 +123,7 @@ class Atelier:
             photos=practice,
             budget_s=lesson.budget_s,
             seed=lesson.seed,
-            patience=_Watched(clock=self._clock, job=job),
+            patience=_Watched(self._clock, job),
             progress=lambda fraction, loss: job.report("tuning", 0.1 + 0.85 * min(fraction, 1.0), loss=loss),
         )
         job.check()
@@ -198,17 +198,22 @@ class Atelier:
         return pictures, len(files) - len(pictures)
 
 
-@dataclass
 class _Watched(Patience):
     """A clock that runs out as soon as nobody waits for the result any more."""
 
-    job: Job | None = None
+    def __init__(self, clock: Callable[[], float], job: Job) -> None:
+        self._job = job
+        super().__init__(clock)
 
-    def __call__(self) -> float:
-        """Return the time; past every budget when the job was dropped."""
-        if self.job is not None and self.job.dropped:
-            self.stop()
-        return super().__call__()
+    @property
+    def stopped(self) -> bool:
+        """Whether it has run out."""
+        return bool(self._job.dropped)
+
+    @stopped.setter
+    def stopped(self, value: bool) -> None:
+        if value:
+            self._job.cancel()
 
 
 def _on_white(picture: Picture) -> Tensor:
