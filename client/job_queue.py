@@ -132,6 +132,12 @@ class JobQueue:
             return sum(self._tickets.values())
 
     @property
+    def waiting(self) -> int:
+        """How many jobs wait for their turn."""
+        with self._changed:
+            return sum(map(len, self._lines.values()))
+
+    @property
     def closed(self) -> bool:
         """Whether nothing new is taken."""
         return self._closed

@@ -24,7 +24,7 @@ from client.jobs import DroppedError
 from client.paths import home_folder
 from shared_model.errors import CompatibilityError, EaselError, InputError, MissingError, PrivacyError
 
-__all__ = ["UnsupportedError", "answers", "refuse", "status_of", "without_paths"]
+__all__ = ["GoneError", "UnsupportedError", "answers", "refuse", "status_of", "without_paths"]
 
 Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
 _CODES = (
@@ -41,6 +41,10 @@ _DROPPED = {
 }
 _PATH = re.compile(r"(?<![\w.<])/(?:[^\s:;,'\"()]+/)*[^\s:;,'\"()]+")
 _MAX_TEXT = 1000
+
+
+class GoneError(Exception):
+    """The client went away in the middle of a message: nobody is left to be told anything."""
 
 
 class UnsupportedError(EaselError):
@@ -87,9 +91,9 @@ def answers(method: Method) -> Method:
             await refuse(context, error)
         except (grpc.aio.AbortError, asyncio.CancelledError):
             raise
+        except GoneError:
+            raise asyncio.CancelledError from None
         except Exception:
-            if context.cancelled() or context.done():  # the client went away in the middle of a message
-                raise asyncio.CancelledError from None
             traceback.print_exc(file=sys.stderr)
             await refuse(context, EaselError("the daemon could not finish this", hint="what it printed says why"))
 

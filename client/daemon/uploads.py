@@ -9,6 +9,7 @@ from typing import Any
 import grpc.aio
 
 from client.daemon.guards import GARBAGE, NOT_A_MESSAGE
+from client.daemon.replies import GoneError
 from client.job_queue import Limits, Ticket
 from shared_model.errors import InputError
 
@@ -73,9 +74,12 @@ class Upload:
         """
         patience = min(self._settings.idle_s, self._until - asyncio.get_running_loop().time())
         try:
-            message = await asyncio.wait_for(self._context.read(), max(0.0, patience))
+            async with asyncio.timeout(max(0.0, patience)):  # wait_for may swallow that the client cancels
+                message = await self._context.read()
         except TimeoutError:
             raise InputError("the upload stands still, or takes too long", hint="send it again") from None
+        except grpc.aio.BaseError as error:
+            raise GoneError("the client went away") from error
         if message is GARBAGE:
             raise NOT_A_MESSAGE
         if message is grpc.aio.EOF:
@@ -161,9 +165,12 @@ class Download:
             If the client does not take it in time.
         """
         try:
-            await asyncio.wait_for(self._context.write(self._reply(**part)), self._settings.idle_s)
+            async with asyncio.timeout(self._settings.idle_s):
+                await self._context.write(self._reply(**part))
         except TimeoutError:
             raise InputError("nobody takes what was asked for") from None
+        except grpc.aio.BaseError as error:
+            raise GoneError("the client went away") from error
 
     async def file(self, data: bytes) -> None:
         """Send a file in chunks."""

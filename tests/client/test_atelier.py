@@ -24,6 +24,9 @@ from shared_model.stylize import Options
 Pixels = Callable[..., np.ndarray]
 
 
+pytestmark = pytest.mark.usefixtures("tiny_fits")
+
+
 @pytest.fixture
 def home(easel_home: Path) -> Home:
     return Home.default()
