@@ -78,7 +78,7 @@ class Gated:
         return Painted(photo, 1, 1, "png", "{}", 0.0)
 
 
-def wait_for(true: Callable[[], bool], *, seconds: float = 10.0) -> bool:
+def wait_for(true: Callable[[], bool], *, seconds: float = 20.0) -> bool:
     until = time.monotonic() + seconds
     while not true():
         if time.monotonic() > until:

@@ -45,24 +45,24 @@ def refusal(call: Any) -> Any:
     return caught.value.code()
 
 
-@pytest.mark.parametrize("method", [STYLIZE, PERSONALIZE, REFLECTION])
-def test_random_bytes_as_messages_of_a_stream(running: Any, method: str) -> None:
+def test_random_bytes_as_messages_of_a_stream(running: Any) -> None:
     draw = random.Random(7)
     with running.channel() as channel:
-        for _ in range(30):
-            messages = [b"\xff" + draw.randbytes(draw.randrange(200)) for _ in range(draw.randrange(1, 4))]
-            code = refusal(channel.stream_stream(method)(iter(messages), timeout=20))
-            assert code is grpc.StatusCode.INVALID_ARGUMENT
+        for method in (STYLIZE, PERSONALIZE, REFLECTION):
+            for _ in range(15):
+                messages = [b"\xff" + draw.randbytes(draw.randrange(200)) for _ in range(draw.randrange(1, 4))]
+                code = refusal(channel.stream_stream(method)(iter(messages), timeout=20))
+                assert code is grpc.StatusCode.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize("method", [f"/easel.studio.v1.{name}" for name in UNARY] + ["/grpc.health.v1.Health/Check"])
-def test_random_bytes_as_a_request(running: Any, method: str) -> None:
+def test_random_bytes_as_a_request(running: Any) -> None:
     draw = random.Random(8)
     with running.channel() as channel:
-        for _ in range(10):
-            with pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary(method)(b"\xff" + draw.randbytes(draw.randrange(100)), timeout=20)
-            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        for method in (*(f"/easel.studio.v1.{name}" for name in UNARY), "/grpc.health.v1.Health/Check"):
+            for _ in range(5):
+                with pytest.raises(grpc.RpcError) as caught:
+                    channel.unary_unary(method)(b"\xff" + draw.randbytes(draw.randrange(100)), timeout=20)
+                assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_valid_fields_with_random_values(running: Any) -> None:
@@ -79,27 +79,24 @@ def test_valid_fields_with_random_values(running: Any) -> None:
             assert code is grpc.StatusCode.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize(
-    "messages",
-    [[], [CHUNK], [CHUNK, START], [START], [START, START], [START, CHUNK, START], [pb.StylizeRequest()]],
-    ids=["nothing", "chunk", "backwards", "no photo", "twice", "again", "empty"],
-)
-def test_messages_out_of_order(running: Any, messages: list[Any]) -> None:
+def test_messages_out_of_order(running: Any) -> None:
+    message = {"s": START, "c": CHUNK, "e": pb.StylizeRequest()}
     with running.channel() as channel:
-        call = channel.stream_stream(STYLIZE)(iter([message.SerializeToString() for message in messages]))
-        assert refusal(call) is grpc.StatusCode.INVALID_ARGUMENT
+        for kinds in ("", "c", "cs", "s", "ss", "scs", "e", "sce"):
+            call = channel.stream_stream(STYLIZE)(iter([message[kind].SerializeToString() for kind in kinds]))
+            assert refusal(call) is grpc.StatusCode.INVALID_ARGUMENT, kinds
 
 
-@pytest.mark.parametrize("kinds", ["", "c", "p", "s", "sc", "spcs", "ss", "spc" + "p" * 65])
-def test_lessons_out_of_order(running: Any, kinds: str) -> None:
+def test_lessons_out_of_order(running: Any) -> None:
     message = {
         "s": pb.PersonalizeRequest(start=pb.PersonalizeStart(name="mine", budget_seconds=0)),
         "p": pb.PersonalizeRequest(picture=pb.PersonalizePicture()),
         "c": pb.PersonalizeRequest(chunk=b"abc"),
     }
     with running.channel() as channel:
-        call = channel.stream_stream(PERSONALIZE)(iter([message[kind].SerializeToString() for kind in kinds]))
-        assert refusal(call) is grpc.StatusCode.INVALID_ARGUMENT
+        for kinds in ("", "c", "p", "s", "sc", "spcs", "ss", "spc" + "p" * 65):
+            call = channel.stream_stream(PERSONALIZE)(iter([message[kind].SerializeToString() for kind in kinds]))
+            assert refusal(call) is grpc.StatusCode.INVALID_ARGUMENT, kinds
 
 
 def test_truncated_and_flipped_pictures(running: Any, photo: bytes) -> None:
