@@ -41,8 +41,9 @@ QUIET = PRIVATE | frozenset(
 )
 # The service of one's own computer and its client: gRPC, and never a federation.
 DAEMON = frozenset(
-    "client.commands.serve client.daemon.guards client.daemon.painter client.daemon.replies client.daemon.server "
-    "client.daemon.uploads client.studio_client".split()
+    "client.commands.serve client.daemon.catalog client.daemon.guards client.daemon.painter client.daemon.replies "
+    "client.daemon.server client.daemon.uploads client.studio_client".split()
+)
 )
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
@@ -240,7 +241,7 @@ def test_only_the_daemon_and_its_client_know_grpc_and_its_messages() -> None:
         for module in MODULES
         if module.split(".")[0] in ("client", "shared_model") and _under({i.name for i in IMPORTS[module]}, names)
     }
-    assert users <= DAEMON | {"client.daemon.catalog"}
+    assert users <= DAEMON
 
 
 def test_stylizing_and_personalizing_reach_no_federation_and_no_plots() -> None:
