@@ -44,7 +44,6 @@ DAEMON = frozenset(
     "client.commands.serve client.daemon.catalog client.daemon.guards client.daemon.painter client.daemon.replies "
     "client.daemon.server client.daemon.uploads client.studio_client".split()
 )
-)
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
 NETWORKED = frozenset({"client.app", "client.secure"}) | DAEMON
