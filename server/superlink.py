@@ -32,6 +32,7 @@ _QUIET = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+_ANSWER_S = 120.0  # for one flwr command
 _START_S = 60.0
 
 
@@ -103,15 +104,21 @@ class SuperLink:
         return (self.folder / "superlink.log").read_text(errors="replace")[-8000:]
 
     def _call(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [program("flwr"), *arguments],
-            cwd=self.folder / "empty",
-            env=environment(self.folder),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        try:
+            return subprocess.run(
+                [program("flwr"), *arguments],
+                cwd=self.folder / "empty",
+                env=environment(self.folder),
+                capture_output=True,
+                text=True,
+                timeout=_ANSWER_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise FederationError(
+                f"flwr {arguments[0]} gave no answer within {_ANSWER_S:g} s",
+                hint="the machine may be overloaded; the run itself goes on",
+            ) from error
 
     def _flwr(self, arguments: list[str]) -> dict[str, Any]:
         done = self._call(arguments)

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared_model.quantiles import curve, follow, quantiles, sample
+from shared_model.quantiles import curve, follow, quantiles, sample, soften
 
 __all__ = ["TONES", "ColorStats", "mapping", "transfer"]
 
 TONES = 129  # quantiles kept per axis
 _FLOOR = 3e-4  # added to every variance: greyscale or single-colored pictures stay finite
 _SHARE = 0.5  # how far tones move onto the paintings': all the way, skies break into bands
+_SOFT = 0.05  # of its inputs a tone curve is averaged over: the grain of an overexposed sky stays grain
 _CHUNK = 1 << 21  # pixels summed at once
 
 
@@ -85,7 +86,7 @@ def mapping(guide: Tensor, stats: ColorStats) -> Callable[[Tensor], Tensor]:
     matrix = inverse @ _power(root @ (stats.covariance + ridge) @ root, 0.5) @ inverse
     axes, center, own = stats.axes.to(guide), stats.mean.to(guide)[:, None], mean.to(guide)[:, None]
     turned = axes @ matrix.to(guide)
-    tones = curve(quantiles(turned @ (sample(source) - own), TONES), stats.tones.to(guide))
+    tones = soften(curve(quantiles(turned @ (sample(source) - own), TONES), stats.tones.to(guide)), _SOFT)
 
     def move(x: Tensor) -> Tensor:
         along = turned @ (x[0].flatten(1) - own)

@@ -7,16 +7,20 @@ One-dimensional optimal transport, the tool of :mod:`shared_model.color` and
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["curve", "follow", "quantiles", "sample"]
+__all__ = ["Curve", "curve", "follow", "quantiles", "sample", "soften"]
+
+#: Smallest input ``(C, 1)``, inputs per step ``(C, 1)``, and values at evenly spaced nodes ``(C, nodes)``.
+Curve = tuple[Tensor, Tensor, Tensor]
 
 _BINS = 1024
-_SAMPLES = 1 << 14
+_SAMPLES = 1 << 13
 
 
 def sample(rows: Tensor) -> Tensor:
-    """Return at most about 16 000 evenly spaced columns of ``(C, n)``, in odd steps that match no grid of patches."""
+    """Return at most about 8000 evenly spaced columns of ``(C, n)``, in odd steps that match no grid of patches."""
     step = rows.shape[1] // _SAMPLES
     return rows if step < 2 else rows[:, :: step | 1]
 
@@ -30,14 +34,8 @@ def quantiles(rows: Tensor, count: int) -> Tensor:
     return torch.lerp(ordered[:, low], ordered[:, high], place - low)
 
 
-def curve(own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the piecewise linear, monotone curve that moves quantiles ``own`` onto ``wanted``, both ``(C, Q)``.
-
-    Returns
-    -------
-    tuple
-        Smallest input ``(C, 1)``, inputs per step ``(C, 1)``, and the values at evenly spaced nodes ``(C, nodes)``.
-    """
+def curve(own: Tensor, wanted: Tensor) -> Curve:
+    """Return the piecewise linear, monotone curve that moves quantiles ``own`` onto ``wanted``, both ``(C, Q)``."""
     low = own[:, :1]
     width = (own[:, -1:] - low).clamp_min(1e-8)
     nodes = low + width * torch.linspace(0, 1, _BINS + 1, device=own.device)
@@ -48,7 +46,19 @@ def curve(own: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return low, width / _BINS, torch.lerp(y0, y1, ((nodes - x0) / (x1 - x0).clamp_min(1e-12)).clamp(0, 1))
 
 
-def follow(rows: Tensor, along: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def soften(along: Curve, share: float) -> Curve:
+    """Average a curve over a ``share`` of its inputs: still monotone, and no steeper than ``1 / share`` on the whole.
+
+    Where many values are alike, the curve onto other quantiles is a step, and whatever noise lies
+    around those values would be torn apart by it.
+    """
+    low, step, nodes = along
+    reach = max(1, round(0.5 * share * _BINS))
+    padded = F.pad(nodes[None], (reach, reach), mode="replicate")
+    return low, step, F.avg_pool1d(padded, 2 * reach + 1, 1)[0]
+
+
+def follow(rows: Tensor, along: Curve) -> Tensor:
     """Move every value of ``(C, n)`` along its row's :func:`curve`; values outside end where the curve ends."""
     low, step, nodes = along
     place = ((rows - low) / step).clamp(0, _BINS - 1e-3)

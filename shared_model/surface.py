@@ -25,6 +25,8 @@ CONTRASTS, VALUES = 33, 129  # quantiles kept per band: of local contrast, and o
 _RADIUS = 2  # local contrast is taken over a square of 5 x 5 pixels of its band
 _LOWEST_GAIN = 0.5
 _HIGHEST_GAINS = (3.0, 3.0, 2.5, 1.7, 1.3)  # finest band first; coarse bands hold shapes: no blotches on skin
+_NEAR = 2  # radius in pixels of the neighborhood whose range an edge may not leave ...
+_SLACK = 2.0  # ... by more than this many of the owner's quiet marks
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Surface:
         Returns
         -------
         Tensor
-            Same shape, not clamped. What lies below the coarsest band stays as it is.
+            Same shape, not clamped. What lies below the coarsest band stays as it is, and nothing
+            leaves the range of its surroundings by more than a mark: strong edges get no halo.
         """
         count = len(self.contrast)
         details, coarse = decompose(picture, count)
@@ -84,7 +87,25 @@ class Surface:
             moved = follow(lively, curve(quantiles(sample(lively), VALUES), self.values[i]))
             bound = lively.abs() * most + 1e-3
             done.append(torch.maximum(torch.minimum(moved, bound), -bound).view_as(band))
-        return collapse(done, coarse)
+        return self._without_halos(collapse(done, coarse), picture)
+
+    def _without_halos(self, finished: Tensor, picture: Tensor) -> Tensor:
+        """Hold a finished picture within the range of what it was made from, nearby, give or take a quiet mark."""
+        quiet = self.contrast[:3, CONTRASTS // 2].square().sum().sqrt()
+        within, slack = picture.clamp(0, 1), _SLACK * float(quiet)
+        return torch.minimum(torch.maximum(finished, -_highest(-within) - slack), _highest(within) + slack)
+
+
+def _highest(x: Tensor) -> Tensor:
+    """Largest value within ``_NEAR`` pixels, rows and columns in turn: slices are faster than a pooling layer."""
+    for dim in (2, 3):
+        size = x.shape[dim]
+        first, last = x.narrow(dim, 0, 1), x.narrow(dim, size - 1, 1)
+        padded = torch.cat([*[first] * _NEAR, x, *[last] * _NEAR], dim)
+        x = padded.narrow(dim, 0, size)
+        for shift in range(1, 2 * _NEAR + 1):
+            x = torch.maximum(x, padded.narrow(dim, shift, size))
+    return x
 
 
 def _contrast(band: Tensor) -> Tensor:

@@ -38,6 +38,8 @@ class AttackConfig:
         Records to reconstruct, and steps of each search.
     devices, records_each
         Of the membership attack.
+    releases
+        Draws of user-level noise per device.
     local_steps, learning_rate, record_noise
         Local training on the devices; noise multiplier of each example-level step.
     fleet_noise
@@ -50,6 +52,7 @@ class AttackConfig:
     search_steps: int = 400
     devices: int = 16
     records_each: int = 4
+    releases: int = 32
     local_steps: int = 4
     learning_rate: float = 1e-3
     record_noise: float = 2.0
@@ -57,7 +60,7 @@ class AttackConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("victims", "search_steps", "records_each", "local_steps"):
+        for name in ("victims", "search_steps", "records_each", "releases", "local_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.devices < 2:
@@ -98,7 +101,14 @@ def _members(
 ) -> Sequence[Outcome]:
     follow(0.0, "membership")
     some = records.select(range(config.devices * config.records_each))
-    return attack_members(backbone, some, devices=config.devices, sights=config.sights, seed=config.seed)
+    return attack_members(
+        backbone,
+        some,
+        devices=config.devices,
+        sights=config.sights,
+        seed=config.seed,
+        releases=config.releases,
+    )
 
 
 def _invert_all(

@@ -32,13 +32,16 @@ class Outcome:
     sight
         What the attacker saw.
     auc, auc_low, auc_high
-        Area under the ROC curve, 0.5 is chance; 95 percent bootstrap interval over devices.
+        Area under the ROC curve, 0.5 is chance, on average over releases; 95 percent bootstrap interval
+        over devices and releases.
     tpr, tpr_low, tpr_high
         Share of the members found at a false positive rate of ``fpr``; Clopper-Pearson interval.
     fpr
         That rate.
     members, others
         How many candidates of each kind.
+    releases
+        How often the attack was repeated with fresh noise on the same updates.
     curve
         ROC curve: true positive rates at :data:`GRID`.
     """
@@ -53,6 +56,7 @@ class Outcome:
     fpr: float
     members: int
     others: int
+    releases: int
     curve: tuple[float, ...]
 
 
@@ -61,7 +65,14 @@ GRID = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
 
 def attack_members(
-    backbone: Backbone, records: Batch, *, devices: int, sights: Sights, seed: int, fpr: float = 0.01
+    backbone: Backbone,
+    records: Batch,
+    *,
+    devices: int,
+    sights: Sights,
+    seed: int,
+    releases: int = 1,
+    fpr: float = 0.01,
 ) -> list[Outcome]:
     """Deal the records to devices, see what each sends, and guess for every record and every device.
 
@@ -77,6 +88,9 @@ def attack_members(
         How what is seen comes about.
     seed
         Of minibatches and draws; never of noise.
+    releases
+        Draws of the user-level noise per device. One draw moves all scores of a device alike, so that few
+        devices say little.
     fpr
         False positive rate of the headline figure.
     """
@@ -84,41 +98,57 @@ def attack_members(
     downhill = [-record_gradient(backbone, records.select([i]), draws) for i in range(len(records))]
     directions = torch.nn.functional.normalize(torch.stack(downhill), dim=1)
     owner = np.arange(len(records)) % devices
-    names = SIGHTS[1:]
-    scores: dict[str, list[Floats]] = {name: [] for name in names}
+    trained = ("device update", "example level")
+    scores: dict[str, list[list[Floats]]] = {name: [] for name in SIGHTS[1:]}
     for device in range(devices):
         mine = records.select(np.flatnonzero(owner == device).tolist())
-        for name, update in sights.of(backbone, mine, seed=seed + device, wanted=names).items():
-            scores[name].append(_project(directions, update))
+        seen = sights.of(backbone, mine, seed=seed + device, wanted=trained)
+        for name in trained:
+            scores[name].append([_project(directions, seen[name])])
+        released = (sights.noised(seen["device update"]) for _ in range(releases))
+        scores["user level"].append([_project(directions, update) for update in released])
     member = owner[None, :] == np.arange(devices)[:, None]
-    return [outcome_of(name, np.stack(rows), member, fpr=fpr, seed=seed) for name, rows in scores.items()]
+    tables = {name: np.swapaxes(np.array(rows), 0, 1) for name, rows in scores.items()}
+    return [outcome_of(name, table, member, fpr=fpr, seed=seed) for name, table in tables.items()]
 
 
 def outcome_of(sight: str, scores: Floats, member: np.ndarray, *, fpr: float, seed: int) -> Outcome:
-    """Judge scores, (devices, records), against who owns what.
+    """Judge scores, (releases, devices, records), against who owns what, (devices, records).
 
     Each record's mean over the other devices is taken off first: some records attract every update.
     """
-    centered = scores - (scores.sum(0) - scores) / (len(scores) - 1)
-    inside, outside = centered[member], centered[~member]
-    cut = float(np.quantile(outside, 1 - fpr))
-    hits = int((inside > cut).sum())
-    low, high = clopper_pearson(hits, inside.size, alpha=0.025)
+    releases, devices, _ = scores.shape
+    centered = scores - (scores.sum(1, keepdims=True) - scores) / (devices - 1)
+    inside, outside = centered[:, member], centered[:, ~member]
+    cut = np.quantile(outside, 1 - fpr, axis=1, keepdims=True)
+    found = float((inside > cut).mean())
+    low, high = clopper_pearson(round(found * inside.shape[1]), inside.shape[1], alpha=0.025)
     spread = _bootstrap(centered, member, seed=seed)
-    curve = tuple(float((inside > np.quantile(outside, 1 - rate)).mean()) if rate < 1 else 1.0 for rate in GRID)
     return Outcome(
         sight=sight,
-        auc=auc_of(inside, outside),
+        auc=_mean_auc(centered, member),
         auc_low=spread[0],
         auc_high=spread[1],
-        tpr=hits / inside.size,
+        tpr=found,
         tpr_low=low,
         tpr_high=high,
         fpr=fpr,
-        members=inside.size,
-        others=outside.size,
-        curve=curve,
+        members=inside.shape[1],
+        others=outside.shape[1],
+        releases=releases,
+        curve=tuple(_found_at(rate, inside, outside) for rate in GRID),
     )
+
+
+def _found_at(rate: float, inside: Floats, outside: Floats) -> float:
+    """Share of the members above the score that ``rate`` of the others pass, on average over releases."""
+    if rate == 1:
+        return 1.0
+    return float((inside > np.quantile(outside, 1 - rate, axis=1, keepdims=True)).mean())
+
+
+def _mean_auc(scores: Floats, member: np.ndarray) -> float:
+    return float(np.mean([auc_of(table[member], table[~member]) for table in scores]))
 
 
 def auc_of(inside: Floats, outside: Floats) -> float:
@@ -134,10 +164,12 @@ def _project(directions: Tensor, update: Tensor) -> Floats:
 
 
 def _bootstrap(scores: Floats, member: np.ndarray, *, seed: int, draws: int = 500) -> tuple[float, float]:
-    """Resample whole devices: scores of one device are not independent of each other."""
+    """Resample whole releases and whole devices: scores that share noise or an update are not independent."""
     dice = np.random.default_rng(seed)
+    releases, devices, _ = scores.shape
     values = []
     for _ in range(draws):
-        some = dice.integers(0, len(scores), len(scores))
-        values.append(auc_of(scores[some][member[some]], scores[some][~member[some]]))
+        some = dice.integers(0, devices, devices)
+        table = scores[dice.integers(0, releases, releases)][:, some]
+        values.append(_mean_auc(table, member[some]))
     return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))

@@ -63,12 +63,16 @@ class Sights:
         if {"device update", "user level"} & set(wanted):
             update = train_user_level(backbone, records, settings=self.local, seed=seed)
             sent = dequantize(quantize(clip(update, bound=self.clip), bound=self.clip))
-            noise = secure_normal(sent.shape, std=self.noise_multiplier * self.clip)
-            seen |= {"device update": sent, "user level": (sent.double() + noise).float()}
+            seen |= {"device update": sent, "user level": self.noised(sent)}
         if "example level" in wanted:
             private = dataclasses.replace(self.local, batch=len(records), sample_rate=1.0)
             seen["example level"] = train_example_level(backbone, records, settings=private, seed=seed)[0]
         return {name: seen[name] for name in wanted}
+
+    def noised(self, update: Tensor) -> Tensor:
+        """Return an update as the released sum shows it to somebody who knows all others: fresh noise each time."""
+        noise = secure_normal(update.shape, std=self.noise_multiplier * self.clip)
+        return (update.double() + noise).float()
 
 
 def record_gradient(backbone: Backbone, record: Batch, draws: objective.Draws, *, graph: bool = False) -> Tensor:

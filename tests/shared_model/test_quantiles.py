@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from shared_model.quantiles import curve, follow, quantiles, sample
+from shared_model.quantiles import curve, follow, quantiles, sample, soften
 
 
 def test_quantiles_run_from_smallest_to_largest() -> None:
@@ -30,5 +30,18 @@ def test_equal_values_and_single_values_do_not_break() -> None:
 def test_a_sample_is_spread_evenly() -> None:
     rows = torch.arange(100_000.0)[None]
     taken = sample(rows)
-    assert 10_000 < taken.shape[1] < 20_000 and len(taken[0].diff().unique()) == 1
+    assert 5_000 < taken.shape[1] < 10_000 and len(taken[0].diff().unique()) == 1
     assert sample(rows[:, :50]).shape == (1, 50)
+
+
+def test_a_soft_curve_is_monotone_and_nowhere_steep() -> None:
+    generator = torch.Generator().manual_seed(0)
+    spike = torch.cat(
+        [torch.rand(1, 500, generator=generator), 0.97 + 0.004 * torch.rand(1, 4500, generator=generator)], 1
+    )
+    hard = curve(quantiles(spike, 129), torch.linspace(0, 1, 129)[None])
+    soft = soften(hard, 0.05)
+    inputs = torch.linspace(0, 1, 2001)[None]
+    steepest = [float(follow(inputs, c).diff().max() / inputs.diff().max()) for c in (hard, soft)]
+    assert steepest[0] > 100 and steepest[1] < 1 / 0.05 * 1.1
+    assert bool((follow(inputs, soft).diff() >= -1e-6).all())

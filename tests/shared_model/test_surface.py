@@ -69,3 +69,15 @@ def test_flat_and_tiny_pictures_stay_finite(size: tuple[int, int], value: float)
     done = Surface.of([_painting(64)]).finish(torch.full((1, 3, *size), value))
     assert done.shape[-2:] == size and bool(torch.isfinite(done).all())
     assert float((done - value).abs().max()) < 0.05  # nothing is made out of nothing
+
+
+def test_a_strong_edge_gets_no_halo() -> None:
+    generator = torch.Generator().manual_seed(2)
+    painting = torch.where(torch.rand(1, 1, 160, 160, generator=generator) > 0.97, 0.0, 0.9).expand(1, 3, -1, -1)
+    photo = torch.full((1, 3, 128, 128), 0.4)
+    photo[..., 64:] = 0.6
+    surface = Surface.of([painting])
+    done = surface.finish(photo)
+    mark = float(surface.contrast[:3, CONTRASTS // 2].square().sum().sqrt())
+    assert float(done.max()) <= 0.6 + 2 * mark + 1e-5 and float(done.min()) >= 0.4 - 2 * mark - 1e-5
+    assert bool(done[..., 40:88].diff(dim=-1).abs().amax() > 0.1)  # the edge itself stays

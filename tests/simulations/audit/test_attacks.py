@@ -37,11 +37,23 @@ def test_leaking_scores_are_found_and_noise_is_not() -> None:
     dice = np.random.default_rng(0)
     member = np.arange(200)[None, :] % 10 == np.arange(10)[:, None]
     noise = dice.normal(size=(10, 200))
-    told = outcome_of("x", noise + 5.0 * member, member, fpr=0.01, seed=0)
-    blind = outcome_of("x", noise, member, fpr=0.01, seed=0)
+    told = outcome_of("x", (noise + 5.0 * member)[None], member, fpr=0.01, seed=0)
+    blind = outcome_of("x", noise[None], member, fpr=0.01, seed=0)
     assert told.auc > 0.99 and told.tpr > 0.9 and told.auc_low > 0.95
     assert blind.auc_low < 0.5 < blind.auc_high or abs(blind.auc - 0.5) < 0.08
     assert (told.members, told.others) == (200, 1800)
+
+
+def test_noise_that_a_devices_scores_share_averages_out_over_releases() -> None:
+    """The trap of one release: the noise moves all members of a device together."""
+    dice = np.random.default_rng(1)
+    member = np.arange(40)[None, :] % 10 == np.arange(10)[:, None]
+    alike = np.arange(40) % 10  # a device's own records resemble each other
+    shared = dice.normal(size=(64, 10, 10))[:, :, alike]
+    once = [outcome_of("x", shared[i : i + 1], member, fpr=0.01, seed=0).auc for i in range(64)]
+    often = outcome_of("x", shared, member, fpr=0.01, seed=0)
+    assert max(abs(auc - 0.5) for auc in once) > 0.15  # what one release may well say
+    assert abs(often.auc - 0.5) < 0.05 and often.releases == 64
 
 
 def test_a_record_gradient_is_the_gradient_of_the_flat_vector() -> None:
@@ -70,7 +82,8 @@ def test_the_search_comes_closer_to_the_observed_gradient() -> None:
 
 def test_every_sight_is_attacked() -> None:
     local = LocalSettings(steps=1, batch=1, lr=1e-3, critic_lr=1e-3, noise_multiplier=1.0)
-    outcomes = attack_members(Backbone(TINY), records(4), devices=2, sights=Sights(local), seed=0)
+    outcomes = attack_members(Backbone(TINY), records(4), devices=2, sights=Sights(local), seed=0, releases=3)
+    assert [outcome.releases for outcome in outcomes] == [1, 3, 1]
     assert [outcome.sight for outcome in outcomes] == list(SIGHTS[1:])
     assert all(0.0 <= outcome.auc_low <= outcome.auc_high <= 1.0 for outcome in outcomes)
 
