@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from client.console import Console
+from client.startup import import_torch
 from shared_model.errors import CompatibilityError, InputError, MissingError
 
 if TYPE_CHECKING:
@@ -77,15 +78,11 @@ def _serve(arguments: argparse.Namespace, place: Place, console: Console) -> int
 
 
 def _daemon(arguments: argparse.Namespace, token: str) -> Daemon:
-    from client.atelier import Atelier
-    from client.job_queue import Limits
-    from client.store import Home
-    from shared_model.weights import default_backbone
-
     if not 1 <= arguments.queue <= 1000:
         raise InputError(f"a queue of {arguments.queue} makes no sense", hint="use 1 to 1000")
     if not 0.001 <= arguments.max_megapixels <= 100:
         raise InputError(f"{arguments.max_megapixels:g} megapixels make no sense", hint="use 0.001 to 100, such as 50")
+    import_torch()
     try:
         from client.daemon.server import Daemon
         from client.daemon.uploads import Settings
@@ -93,6 +90,11 @@ def _daemon(arguments: argparse.Namespace, token: str) -> Daemon:
         raise MissingError(f"easel serve needs {error.name}", hint="pip install 'easel[daemon]'") from error
     except RuntimeError as error:  # what generated code says of an older grpcio or protobuf
         raise CompatibilityError("grpcio or protobuf is too old", hint="pip install -U 'easel[daemon]'") from error
+    from client.atelier import Atelier
+    from client.job_queue import Limits
+    from client.store import Home
+    from shared_model.weights import default_backbone
+
     atelier = Atelier(
         Home.default(),
         backbone=default_backbone(),
