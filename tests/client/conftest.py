@@ -62,7 +62,8 @@ def easel_home(own_home: Path, weights_folder: Path, monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def tiny_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fit every head at the tiny size, a hundred times faster."""
-    monkeypatch.setattr("shared_model.head.HeadConfig", lambda: TINY)
+    fit = Head.fit
+    monkeypatch.setattr(Head, "fit", lambda styles, **given: fit(styles, **{"config": TINY, **given}))
 
 
 @pytest.fixture
