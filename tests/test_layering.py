@@ -30,7 +30,7 @@ NETWORK = frozenset(
 )
 # What a device keeps to itself. Nothing these reach, directly or not, may speak to a network.
 PRIVATE = frozenset(
-    "client.atelier client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
+    "client.warm_painter client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
     "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )
@@ -229,7 +229,7 @@ def test_the_upload_is_built_from_the_split_and_from_no_private_module() -> None
 def test_the_daemon_reaches_no_federation_and_no_federation_reaches_it(module: str) -> None:
     reached = _reached(module, lazy=True)
     assert not _under(reached, frozenset({"client.app", "client.secure", "flwr", "ray"}))
-    for app in ("client.app", "client.private_training", "client.atelier", "client.batch"):
+    for app in ("client.app", "client.private_training", "client.warm_painter", "client.batch"):
         assert not _under(_reached(app, lazy=True), frozenset({"client.daemon", "client.studio_client"}))
 
 

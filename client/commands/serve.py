@@ -90,12 +90,12 @@ def _daemon(arguments: argparse.Namespace, token: str) -> Daemon:
         raise MissingError(f"easel serve needs {error.name}", hint="pip install 'easel[daemon]'") from error
     except RuntimeError as error:  # what generated code says of an older grpcio or protobuf
         raise CompatibilityError("grpcio or protobuf is too old", hint="pip install -U 'easel[daemon]'") from error
-    from client.atelier import Atelier
     from client.job_queue import Limits
     from client.store import Home
+    from client.warm_painter import WarmPainter
     from shared_model.weights import default_backbone
 
-    atelier = Atelier(
+    atelier = WarmPainter(
         Home.default(),
         backbone=default_backbone(),
         device=arguments.device,

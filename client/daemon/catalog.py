@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from client.atelier import Atelier
 from client.daemon.replies import answers, without_paths
 from client.daemon.uploads import Settings
 from client.job_queue import JobQueue
 from client.ledger import Ledger
 from client.orders import HeadFacts
 from client.paths import witness_folder
+from client.warm_painter import WarmPainter
 from easel import __version__
 from protos import studio_pb2 as pb
 from protos import studio_pb2_grpc
@@ -37,7 +37,7 @@ class HeadsService(studio_pb2_grpc.HeadsServicer):
         Knows the owner's home.
     """
 
-    def __init__(self, atelier: Atelier) -> None:
+    def __init__(self, atelier: WarmPainter) -> None:
         self._atelier = atelier
 
     @answers
@@ -76,7 +76,7 @@ class PrivacyService(studio_pb2_grpc.PrivacyServicer):
         Knows the owner's home.
     """
 
-    def __init__(self, atelier: Atelier) -> None:
+    def __init__(self, atelier: WarmPainter) -> None:
         self._atelier = atelier
 
     @answers
@@ -108,7 +108,7 @@ class AboutService(studio_pb2_grpc.AboutServicer):
         What is allowed.
     """
 
-    def __init__(self, atelier: Atelier, *, painting: JobQueue, settings: Settings) -> None:
+    def __init__(self, atelier: WarmPainter, *, painting: JobQueue, settings: Settings) -> None:
         self._atelier = atelier
         self._painting = painting
         self._settings = settings

@@ -8,7 +8,6 @@ import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from client.atelier import Atelier
 from client.daemon.catalog import head_message
 from client.daemon.replies import UnsupportedError, answers
 from client.daemon.uploads import Download, Settings, Upload
@@ -16,6 +15,7 @@ from client.job_queue import JobQueue, Ticket
 from client.jobs import Job, News
 from client.orders import Lesson, Order
 from client.personalize import MAX_PHOTOS, MAX_STYLES
+from client.warm_painter import WarmPainter
 from protos import studio_pb2 as pb
 from protos import studio_pb2_grpc
 from shared_model.errors import InputError
@@ -37,7 +37,7 @@ class PainterService(studio_pb2_grpc.PainterServicer):
         What is allowed.
     """
 
-    def __init__(self, atelier: Atelier, *, painting: JobQueue, learning: JobQueue, settings: Settings) -> None:
+    def __init__(self, atelier: WarmPainter, *, painting: JobQueue, learning: JobQueue, settings: Settings) -> None:
         self._atelier = atelier
         self._painting = painting
         self._learning = learning

@@ -18,12 +18,12 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from client.atelier import Atelier
 from client.daemon.catalog import AboutService, HeadsService, PrivacyService
 from client.daemon.guards import GarbageGuard, TokenGuard
 from client.daemon.painter import PainterService
 from client.daemon.uploads import Settings
 from client.job_queue import JobQueue
+from client.warm_painter import WarmPainter
 from protos import studio_pb2, studio_pb2_grpc
 from shared_model.errors import InputError
 
@@ -45,7 +45,7 @@ class Daemon:
         What every call must show; empty: nothing, the socket's permissions protect it.
     """
 
-    def __init__(self, atelier: Atelier, *, settings: Settings | None = None, token: str = "") -> None:
+    def __init__(self, atelier: WarmPainter, *, settings: Settings | None = None, token: str = "") -> None:
         self.settings = settings or Settings()
         self._atelier = atelier
         self._token = token

@@ -15,7 +15,6 @@ import grpc
 import numpy as np
 import pytest
 
-from client.atelier import Atelier
 from client.daemon.place import Place, Record
 from client.daemon.server import Daemon
 from client.daemon.uploads import Settings
@@ -23,6 +22,7 @@ from client.jobs import Job
 from client.orders import Order, Painted
 from client.store import Home
 from client.studio_client import Client
+from client.warm_painter import WarmPainter
 from shared_model.backbone import Backbone
 from shared_model.images import encode_picture
 
@@ -136,8 +136,8 @@ def launch(place: Place) -> Iterator[Launch]:
 
 
 @pytest.fixture
-def atelier(easel_home: Path, backbone: Backbone) -> Atelier:
-    return Atelier(Home.default(), backbone=backbone, device="cpu", max_pixels=1_000_000)
+def atelier(easel_home: Path, backbone: Backbone) -> WarmPainter:
+    return WarmPainter(Home.default(), backbone=backbone, device="cpu", max_pixels=1_000_000)
 
 
 @pytest.fixture

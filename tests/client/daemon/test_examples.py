@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from client.atelier import Atelier
+from client.warm_painter import WarmPainter
 from shared_model.images import load_picture
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -34,7 +34,7 @@ def node() -> str:
     return found
 
 
-def test_python_paints(launch: Any, atelier: Atelier, photo: bytes, tmp_path: Path, monkeypatch: Any) -> None:
+def test_python_paints(launch: Any, atelier: WarmPainter, photo: bytes, tmp_path: Path, monkeypatch: Any) -> None:
     launch(atelier)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "photo.png").write_bytes(photo)
@@ -47,7 +47,7 @@ def test_python_paints(launch: Any, atelier: Atelier, photo: bytes, tmp_path: Pa
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["socket", "token"])
 def test_node_paints_with_a_stub_made_from_the_proto(
-    launch: Any, atelier: Atelier, photo: bytes, tmp_path: Path, node: str, tcp: bool
+    launch: Any, atelier: WarmPainter, photo: bytes, tmp_path: Path, node: str, tcp: bool
 ) -> None:
     launch(atelier, tcp=tcp)
     (tmp_path / "photo.png").write_bytes(photo)

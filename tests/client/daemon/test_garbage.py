@@ -13,9 +13,9 @@ from typing import Any
 import grpc
 import pytest
 
-from client.atelier import Atelier
 from client.daemon.place import Place
 from client.studio_client import CallError, Client
+from client.warm_painter import WarmPainter
 from protos import studio_pb2 as pb
 from shared_model.errors import EaselError, InputError, PictureError
 
@@ -27,7 +27,7 @@ CHUNK = pb.StylizeRequest(chunk=b"abc")
 
 
 @pytest.fixture
-def running(launch: Any, atelier: Atelier, photo: bytes, capfd: pytest.CaptureFixture[str]) -> Iterator[Any]:
+def running(launch: Any, atelier: WarmPainter, photo: bytes, capfd: pytest.CaptureFixture[str]) -> Iterator[Any]:
     """A daemon that must paint, hold no place and have printed no traceback after the test."""
     running = launch(atelier, idle_s=5.0, max_upload_bytes=1 << 20)
     yield running

@@ -12,13 +12,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from client.atelier import Atelier
 from client.daemon.place import Place
 from client.jobs import Job
 from client.ledger import Ledger
 from client.orders import Order
 from client.paths import witness_folder
 from client.studio_client import CallError, Client, Progress
+from client.warm_painter import WarmPainter
 from protos import studio_pb2 as pb
 from shared_model.errors import InputError, MissingError, PictureError
 from shared_model.head import Head
@@ -27,7 +27,9 @@ from shared_model.mechanism import Mechanism
 from shared_model.stylize import Options
 
 
-def test_a_painting_is_the_one_that_is_painted_without_a_daemon(launch: Any, atelier: Atelier, photo: bytes) -> None:
+def test_a_painting_is_the_one_that_is_painted_without_a_daemon(
+    launch: Any, atelier: WarmPainter, photo: bytes
+) -> None:
     launch(atelier)
     news: list[Progress] = []
     with Client.connect() as painter:
@@ -42,7 +44,7 @@ def test_a_painting_is_the_one_that_is_painted_without_a_daemon(launch: Any, ate
     assert news and all(0 <= told.fraction <= 1 for told in news)
 
 
-def test_a_large_result_comes_in_pieces_and_whole(launch: Any, atelier: Atelier, photo: bytes) -> None:
+def test_a_large_result_comes_in_pieces_and_whole(launch: Any, atelier: WarmPainter, photo: bytes) -> None:
     launch(atelier, message_bytes=1 << 20)
     with Client.connect() as painter:
         painting = painter.stylize(photo, head="tiny", size_px=800, format="tiff")
@@ -50,7 +52,9 @@ def test_a_large_result_comes_in_pieces_and_whole(launch: Any, atelier: Atelier,
     assert load_picture(painting.data).rgb.shape == (800, 1120, 3)
 
 
-def test_a_head_is_made_renamed_used_and_deleted(launch: Any, atelier: Atelier, photo: bytes, tiny_fits: None) -> None:
+def test_a_head_is_made_renamed_used_and_deleted(
+    launch: Any, atelier: WarmPainter, photo: bytes, tiny_fits: None
+) -> None:
     launch(atelier)
     with Client.connect() as painter:
         made = painter.personalize("mine", [photo, photo], budget_s=0.0)
@@ -63,7 +67,7 @@ def test_a_head_is_made_renamed_used_and_deleted(launch: Any, atelier: Atelier, 
         assert [head.name for head in painter.heads()] == ["tiny"]
 
 
-def test_errors_are_easels_own_with_their_hints(launch: Any, atelier: Atelier, photo: bytes) -> None:
+def test_errors_are_easels_own_with_their_hints(launch: Any, atelier: WarmPainter, photo: bytes) -> None:
     launch(atelier)
     with Client.connect() as painter:
         with pytest.raises(MissingError, match=r"^no head called 'tinny'$") as missing:
@@ -80,7 +84,7 @@ def test_errors_are_easels_own_with_their_hints(launch: Any, atelier: Atelier, p
         assert painter.stylize(photo, head="tiny").width == 56
 
 
-def test_a_mix_is_prepared_and_refused_as_not_implemented(launch: Any, atelier: Atelier) -> None:
+def test_a_mix_is_prepared_and_refused_as_not_implemented(launch: Any, atelier: WarmPainter) -> None:
     with launch(atelier).channel() as channel:
         start = pb.StylizeStart(mix={"tiny": 0.5, "other": 0.5})
         call = channel.stream_stream(
@@ -93,7 +97,7 @@ def test_a_mix_is_prepared_and_refused_as_not_implemented(launch: Any, atelier: 
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_the_ledger_is_told_and_its_place_is_not(launch: Any, atelier: Atelier, own_home: Path) -> None:
+def test_the_ledger_is_told_and_its_place_is_not(launch: Any, atelier: WarmPainter, own_home: Path) -> None:
     launch(atelier)
     with Client.connect() as painter:
         assert painter.ledger() == {}
@@ -105,7 +109,7 @@ def test_the_ledger_is_told_and_its_place_is_not(launch: Any, atelier: Atelier, 
         assert str(own_home) not in str(told)
 
 
-def test_version_health_and_reflection(launch: Any, atelier: Atelier) -> None:
+def test_version_health_and_reflection(launch: Any, atelier: WarmPainter) -> None:
     running = launch(atelier)
     with running.client() as painter:
         version = painter.version()
@@ -120,7 +124,7 @@ def test_version_health_and_reflection(launch: Any, atelier: Atelier) -> None:
         assert {"easel.studio.v1.Painter", "easel.studio.v1.Heads", "grpc.health.v1.Health"} <= names
 
 
-def test_the_socket_is_the_owners_alone_and_gone_afterwards(launch: Any, atelier: Atelier, place: Place) -> None:
+def test_the_socket_is_the_owners_alone_and_gone_afterwards(launch: Any, atelier: WarmPainter, place: Place) -> None:
     running = launch(atelier)
     assert stat.S_IMODE(place.socket.stat().st_mode) == 0o600
     assert stat.S_IMODE(place.folder.stat().st_mode) == 0o700
@@ -130,7 +134,7 @@ def test_the_socket_is_the_owners_alone_and_gone_afterwards(launch: Any, atelier
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "a-toke", "a-token-"])
-def test_on_tcp_nothing_is_answered_without_the_token(launch: Any, atelier: Atelier, token: str) -> None:
+def test_on_tcp_nothing_is_answered_without_the_token(launch: Any, atelier: WarmPainter, token: str) -> None:
     running = launch(atelier, tcp=True)
     with running.client() as painter:
         assert painter.version()["device"] == "cpu"
@@ -156,7 +160,7 @@ def test_without_a_daemon_the_client_says_so(own_home: Path) -> None:
     assert "easel serve" in caught.value.hint
 
 
-def test_a_daemon_that_went_away_is_an_error_with_a_hint(launch: Any, atelier: Atelier, photo: bytes) -> None:
+def test_a_daemon_that_went_away_is_an_error_with_a_hint(launch: Any, atelier: WarmPainter, photo: bytes) -> None:
     running = launch(atelier)
     with running.client() as painter:
         running.stop()
@@ -166,7 +170,7 @@ def test_a_daemon_that_went_away_is_an_error_with_a_hint(launch: Any, atelier: A
         assert caught.value.code == "UNAVAILABLE"
 
 
-def test_heads_of_the_daemon_are_those_of_the_home(launch: Any, atelier: Atelier, tiny_head: Head) -> None:
+def test_heads_of_the_daemon_are_those_of_the_home(launch: Any, atelier: WarmPainter, tiny_head: Head) -> None:
     launch(atelier)
     with Client.connect() as painter:
         atelier.home.save_head(tiny_head, name="beside")

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.atelier import Atelier
 from client.jobs import DroppedError, Job
 from client.orders import Lesson, Order
 from client.store import Home
+from client.warm_painter import WarmPainter
 from shared_model.backbone import Backbone
 from shared_model.errors import CompatibilityError, InputError, MissingError, PictureError, StorageError
 from shared_model.head import Head
@@ -33,8 +33,8 @@ def home(easel_home: Path) -> Home:
 
 
 @pytest.fixture
-def atelier(home: Home, backbone: Backbone) -> Atelier:
-    return Atelier(home, backbone=backbone, device="cpu", max_pixels=100_000)
+def atelier(home: Home, backbone: Backbone) -> WarmPainter:
+    return WarmPainter(home, backbone=backbone, device="cpu", max_pixels=100_000)
 
 
 @pytest.fixture
@@ -42,13 +42,15 @@ def photo(smooth: Pixels) -> bytes:
     return encode_picture(smooth(11), suffix=".png")
 
 
-def paint(atelier: Atelier, photo: bytes, *, size: int | None = None, head: str = "tiny", format: str = "png") -> bytes:
+def paint(
+    atelier: WarmPainter, photo: bytes, *, size: int | None = None, head: str = "tiny", format: str = "png"
+) -> bytes:
     order = Order(head, Options(size_px=size), format)
     return atelier.stylize(Job("a", lambda job: None), photo, order=order).data
 
 
 def test_a_painting_is_what_the_engine_paints_with_the_settings_inside(
-    atelier: Atelier, photo: bytes, tiny_head: Head
+    atelier: WarmPainter, photo: bytes, tiny_head: Head
 ) -> None:
     stages: list[str] = []
     job = Job("a", lambda job: None, tell=lambda news: stages.append(news.stage))
@@ -63,11 +65,11 @@ def test_a_painting_is_what_the_engine_paints_with_the_settings_inside(
 @pytest.mark.parametrize(
     ("format", "start"), [("jpg", b"\xff\xd8"), ("webp", b"RIFF"), ("tiff", b"II"), ("", b"\x89P")]
 )
-def test_the_format_asked_for_comes_back(atelier: Atelier, photo: bytes, format: str, start: bytes) -> None:
+def test_the_format_asked_for_comes_back(atelier: WarmPainter, photo: bytes, format: str, start: bytes) -> None:
     assert paint(atelier, photo, format=format).startswith(start)
 
 
-def test_transparency_stays(atelier: Atelier, smooth: Pixels) -> None:
+def test_transparency_stays(atelier: WarmPainter, smooth: Pixels) -> None:
     alpha = np.zeros((40, 56), dtype=np.uint8)
     alpha[:20] = 255
     painted = load_picture(paint(atelier, encode_picture(smooth(11), suffix=".png", alpha=alpha)))
@@ -75,7 +77,7 @@ def test_transparency_stays(atelier: Atelier, smooth: Pixels) -> None:
 
 
 def test_a_head_is_read_once_and_again_when_its_file_changes(
-    atelier: Atelier, home: Home, photo: bytes, tiny_head: Head, monkeypatch: pytest.MonkeyPatch
+    atelier: WarmPainter, home: Home, photo: bytes, tiny_head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home.save_head(tiny_head, name="mine")
     reads: list[int] = []
@@ -92,7 +94,9 @@ def test_a_head_is_read_once_and_again_when_its_file_changes(
         paint(atelier, photo, head="mine")
 
 
-def test_a_head_for_another_backbone_is_refused(atelier: Atelier, home: Home, photo: bytes, tiny_head: Head) -> None:
+def test_a_head_for_another_backbone_is_refused(
+    atelier: WarmPainter, home: Home, photo: bytes, tiny_head: Head
+) -> None:
     home.save_head(dataclasses.replace(tiny_head, backbone="0" * 12), name="old")
     with pytest.raises(CompatibilityError, match="old"):
         paint(atelier, photo, head="old")
@@ -100,7 +104,7 @@ def test_a_head_for_another_backbone_is_refused(atelier: Atelier, home: Home, ph
     assert not facts["old"].matches and facts["tiny"].matches and facts["tiny"].shipped
 
 
-def test_a_damaged_head_is_listed_with_its_damage(atelier: Atelier, home: Home, photo: bytes) -> None:
+def test_a_damaged_head_is_listed_with_its_damage(atelier: WarmPainter, home: Home, photo: bytes) -> None:
     home.prepare()
     (home.heads_folder / "broken.head").write_bytes(b"nonsense")
     assert atelier.heads()[0].damage
@@ -109,7 +113,7 @@ def test_a_damaged_head_is_listed_with_its_damage(atelier: Atelier, home: Home, 
 
 
 def test_photos_and_results_beyond_the_limit_are_refused_before_they_take_memory(
-    atelier: Atelier, photo: bytes
+    atelier: WarmPainter, photo: bytes
 ) -> None:
     with pytest.raises(InputError, match="too large"):
         paint(atelier, photo, size=16000)
@@ -119,19 +123,19 @@ def test_photos_and_results_beyond_the_limit_are_refused_before_they_take_memory
 
 
 @pytest.mark.parametrize("cut", [0, 1, 20, 60])
-def test_truncated_and_foreign_bytes_are_picture_errors(atelier: Atelier, photo: bytes, cut: int) -> None:
+def test_truncated_and_foreign_bytes_are_picture_errors(atelier: WarmPainter, photo: bytes, cut: int) -> None:
     with pytest.raises(PictureError):
         paint(atelier, photo[:cut])
 
 
-def test_a_cancelled_job_paints_nothing(atelier: Atelier, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_job_paints_nothing(atelier: WarmPainter, photo: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job("a", lambda job: None, tell=lambda news: job.cancel())
     monkeypatch.setattr(atelier.engine, "stylize", None)
     with pytest.raises(DroppedError):
         atelier.stylize(job, photo, order=Order("tiny", Options()))
 
 
-def test_a_head_is_made_saved_and_usable(atelier: Atelier, home: Home, photo: bytes) -> None:
+def test_a_head_is_made_saved_and_usable(atelier: WarmPainter, home: Home, photo: bytes) -> None:
     made = atelier.personalize(Job("a", lambda job: None), [photo, b"junk"], [], lesson=Lesson("mine", budget_s=0.0))
     assert made.head.name == "mine" and not made.head.shipped and made.skipped == 1
     assert math.isnan(made.before)
@@ -140,7 +144,7 @@ def test_a_head_is_made_saved_and_usable(atelier: Atelier, home: Home, photo: by
         atelier.personalize(Job("a", lambda job: None), [photo], [], lesson=Lesson("mine", budget_s=0.0))
 
 
-def test_a_lesson_that_nobody_waits_for_saves_nothing(atelier: Atelier, home: Home, photo: bytes) -> None:
+def test_a_lesson_that_nobody_waits_for_saves_nothing(atelier: WarmPainter, home: Home, photo: bytes) -> None:
     job = Job("a", lambda job: None)
     job.tell = lambda news: job.cancel() if news.stage == "fitting" else None
     with pytest.raises(DroppedError):
@@ -149,7 +153,7 @@ def test_a_lesson_that_nobody_waits_for_saves_nothing(atelier: Atelier, home: Ho
 
 
 @pytest.mark.parametrize("files", [[], [b"junk"], [b""] * 65], ids=["none", "junk", "many"])
-def test_lessons_without_usable_pictures_are_refused(atelier: Atelier, files: list[bytes]) -> None:
+def test_lessons_without_usable_pictures_are_refused(atelier: WarmPainter, files: list[bytes]) -> None:
     with pytest.raises(InputError):
         atelier.personalize(Job("a", lambda job: None), files, [], lesson=Lesson("mine", budget_s=0.0))
 
@@ -169,7 +173,7 @@ def test_an_unknown_format_is_refused_at_once() -> None:
         Order("oil", Options(), "exe")
 
 
-def test_photo_and_lesson_can_go_on_side_by_side(atelier: Atelier, photo: bytes) -> None:
+def test_photo_and_lesson_can_go_on_side_by_side(atelier: WarmPainter, photo: bytes) -> None:
     lesson = threading.Thread(
         target=lambda: atelier.personalize(Job("a", lambda job: None), [photo], [], lesson=Lesson("b", budget_s=0.0))
     )
@@ -179,7 +183,7 @@ def test_photo_and_lesson_can_go_on_side_by_side(atelier: Atelier, photo: bytes)
     assert paint(atelier, photo) == expected
 
 
-def test_a_picture_with_transparency_is_learned_on_white(atelier: Atelier, smooth: Pixels) -> None:
+def test_a_picture_with_transparency_is_learned_on_white(atelier: WarmPainter, smooth: Pixels) -> None:
     stream = io.BytesIO(encode_picture(smooth(1), suffix=".png", alpha=np.full((40, 56), 9, dtype=np.uint8)))
     made = atelier.personalize(Job("a", lambda job: None), [stream.getvalue()], [], lesson=Lesson("pale", budget_s=0.0))
     assert made.head.images == 1

@@ -30,13 +30,13 @@ from shared_model.images import Picture, load_picture, resize_short, to_tensor
 from shared_model.stylize import Options, check_match
 from shared_model.weights import backbone_id
 
-__all__ = ["MAX_PIXELS", "Atelier"]
+__all__ = ["MAX_PIXELS", "WarmPainter"]
 
 MAX_PIXELS = 50_000_000
 _KEPT = 8  # heads
 
 
-class Atelier:
+class WarmPainter:
     """An engine that stays warm, and the home it takes heads from.
 
     Parameters
