@@ -30,7 +30,8 @@ NETWORK = frozenset(
 )
 # What a device keeps to itself. Nothing these reach, directly or not, may speak to a network.
 PRIVATE = frozenset(
-    "client.engine client.evaluation client.explanation client.personalize client.recipe client.store client.warm_painter "
+    "client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
+    "client.warm_painter "
     "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )
