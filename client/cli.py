@@ -97,6 +97,14 @@ COMMANDS: dict[str, Command] = {
         "easel heads list --sheet heads.png\n  easel heads export my-monet monet.head --passphrase\n"
         "  easel heads import monet.head --name claude\n  easel heads delete my-monet",
     ),
+    "serve": Command(
+        "client.commands.serve",
+        "paint for other programs of this computer",
+        "Keep a painter warm for the programs of this user: gRPC on a Unix socket that only this user can open, or on "
+        " loopback with a token. See docs/daemon.md and protos/studio.proto.",
+        "easel serve\n  easel serve --tcp 127.0.0.1:7171\n  easel serve --status\n  easel serve --stop",
+        torch=False,
+    ),
     "train": Command(
         "client.commands.train",
         "train a backbone from photos and paintings",

@@ -21,7 +21,7 @@ PACKAGES = ("client", "protos", "server", "shared_model", "simulations")
 OPTIONAL = (
     ("flwr", "client", "training together with other devices"),
     ("opacus", "client", "training under example-level differential privacy"),
-    ("av", "video", "painting videos"),
+    ("grpc_reflection", "daemon", "easel serve, painting for other programs"),
     ("skimage", "sim", "the demo's default photos"),
     ("ray", "sim", "simulating many devices in parallel"),
     ("starlette", "studio", "the studio in your browser"),

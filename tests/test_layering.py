@@ -36,20 +36,27 @@ PRIVATE = frozenset(
     "client.taste shared_model.head_format shared_model.look shared_model.mix shared_model.redact "
     "client.atelier client.gallery client.strokes client.tasting client.views "
     "client.studio.facts client.studio.gate client.studio.jobs "
+    "client.warm_painter "
     "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )
 # They hold private things too, and hand the upload's builder what it may send.
 QUIET = PRIVATE | frozenset(
-    "client.data client.joint_step client.ledger client.ledger_file client.local_settings "
+    "client.data client.job_queue client.jobs client.joint_step client.ledger client.ledger_file "
+    "client.local_settings "
     "client.film client.films client.footage client.reel client.watch shared_model.tags "
     "client.private_training client.secure_state shared_model.secure_sum shared_model.secure_terms".split()
+)
+# The service of one's own computer and its client: gRPC, and never a federation.
+DAEMON = frozenset(
+    "client.commands.serve client.daemon.catalog client.daemon.guards client.daemon.painter client.daemon.replies "
+    "client.daemon.server client.daemon.uploads client.studio_client".split()
 )
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
 # The studio's shell serves a page to this computer; what it serves is made by modules that know no network.
 STUDIO = frozenset(f"client.studio.{name}" for name in ("answers", "app", "bench", "desk", "intake", "service"))
-NETWORKED = frozenset({"client.app", "client.secure"}) | STUDIO
+NETWORKED = frozenset({"client.app", "client.secure"}) | DAEMON | STUDIO
 HEAVY = frozenset({"av", "flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "ray", "torch"})
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
@@ -240,6 +247,24 @@ def test_the_upload_is_built_from_the_split_and_from_no_private_module() -> None
     assert not _under(names, PRIVATE)
 
 
+@pytest.mark.parametrize("module", sorted(DAEMON))
+def test_the_daemon_reaches_no_federation_and_no_federation_reaches_it(module: str) -> None:
+    reached = _reached(module, lazy=True)
+    assert not _under(reached, frozenset({"client.app", "client.secure", "flwr", "ray"}))
+    for app in ("client.app", "client.private_training", "client.warm_painter", "client.batch"):
+        assert not _under(_reached(app, lazy=True), frozenset({"client.daemon", "client.studio_client"}))
+
+
+def test_only_the_daemon_and_its_client_know_grpc_and_its_messages() -> None:
+    names = frozenset({"grpc", "grpc_health", "grpc_reflection", "protos.studio_pb2", "protos.studio_pb2_grpc"})
+    users = {
+        module
+        for module in MODULES
+        if module.split(".")[0] in ("client", "shared_model") and _under({i.name for i in IMPORTS[module]}, names)
+    }
+    assert users <= DAEMON
+
+
 def test_stylizing_and_personalizing_reach_no_federation_and_no_plots() -> None:
     reached = _reached("client.engine", lazy=True) | _reached("client.personalize", lazy=True)
     assert "torch" in reached
@@ -292,6 +317,12 @@ def test_help_is_shown_without_torch() -> None:
     loaded = _loaded(call + "except SystemExit as stop:\n    assert not stop.code, stop.code")
     assert "client" in loaded
     assert not loaded & HEAVY
+
+
+def test_the_client_of_the_daemon_loads_no_torch() -> None:
+    loaded = _loaded("import client.studio_client")
+    assert "grpc" in loaded
+    assert not loaded & (HEAVY | {"numpy", "PIL"})
 
 
 def test_stylizing_loads_no_federation_and_no_plots() -> None:
