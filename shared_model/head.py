@@ -27,7 +27,7 @@ from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, ConfigError, InputError, StorageError
 from shared_model.head_format import BANDS, check_count, check_tensors, check_text
 from shared_model.images import resize_short
-from shared_model.lines import draw, ink_share
+from shared_model.lines import draw
 from shared_model.provenance import check_origin, read_optional, thumbnail
 from shared_model.pyramid import halve, pyramid, resize_like
 from shared_model.samples import sample_photos
@@ -172,7 +172,7 @@ class Head:
 
         It is a drawing where the owner's pictures are ink on paper (:mod:`shared_model.lines`).
         """
-        share = ink_share(self.color)
+        share = self.color.ink_share()
         seen = draw(photo, share) if share > 0 else abstract(photo, self.config.abstraction)
         return transfer(seen, self.color)
 

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from shared_model.color import ColorStats
 from shared_model.dictionary import Dictionary
 from shared_model.surface import Surface
 
-__all__ = ["Lowering", "Marks", "Patches", "eigh3", "fold", "searchsorted"]
+__all__ = ["Lowering", "Marks", "Palette", "Patches", "eigh3", "fold", "searchsorted"]
 
 _SWEEPS = 5  # of Jacobi's method; three are enough for a 3 x 3 matrix in float32
 
@@ -153,3 +154,14 @@ class Marks(Surface):
     def deviation(self, band: int) -> float:
         """Like the original."""
         return self.deviations[band]
+
+
+@dataclass(frozen=True)
+class Palette(ColorStats):
+    """Colors that know their share of ink as a plain number."""
+
+    ink: float = 0.0
+
+    def ink_share(self) -> float:
+        """Like the original."""
+        return self.ink

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from client.export.draws import Draws
-from client.export.lowering import Lowering, Marks, Patches
+from client.export.lowering import Lowering, Marks, Palette, Patches
 from shared_model.backbone import Backbone
-from shared_model.color import ColorStats, mapping
+from shared_model.color import mapping
 from shared_model.head import Head
 from shared_model.pyramid import luminance
 from shared_model.stylize import Options
@@ -30,6 +30,7 @@ class _WithHead(nn.Module):
         super().__init__()
         self._head = head
         self._deviations = tuple(head.surface.deviation(band) for band in range(len(head.surface.values)))
+        self._ink = head.color.ink_share()
         for name in ("mean", "covariance", "axes", "tones"):
             self.register_buffer(f"color_{name}", getattr(head.color, name))
         for name in ("contrast", "values"):
@@ -42,7 +43,8 @@ class _WithHead(nn.Module):
     def head(self) -> Head:
         """Return the head with its numbers taken from the buffers."""
         buffer = self.get_buffer
-        color = ColorStats(*(buffer(f"color_{name}") for name in ("mean", "covariance", "axes", "tones")))
+        mean, covariance, axes, tones = (buffer(f"color_{name}") for name in ("mean", "covariance", "axes", "tones"))
+        color = Palette(mean, covariance, axes, tones, self._ink)
         surface = Marks(buffer("surface_contrast"), buffer("surface_values"), self._deviations)
         levels = tuple(
             Patches(*(buffer(f"level{i}_{name}") for name in ("patches", "center", "basis", "price")))

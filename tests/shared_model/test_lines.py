@@ -11,7 +11,7 @@ from torch import Tensor
 from shared_model.color import ColorStats
 from shared_model.config import HeadConfig
 from shared_model.head import Head
-from shared_model.lines import draw, ink_share
+from shared_model.lines import draw
 from shared_model.pyramid import luminance
 
 Pictures = Callable[..., Tensor]
@@ -31,7 +31,7 @@ def _disc(side: int = 128) -> Tensor:
 
 
 def test_ink_on_bright_paper_is_a_line_drawing() -> None:
-    assert 0.03 < ink_share(ColorStats.of([_sketch()])) < 0.08
+    assert 0.03 < ColorStats.of([_sketch()]).ink_share() < 0.08
 
 
 def test_other_palettes_are_not(picture: Pictures) -> None:
@@ -39,7 +39,7 @@ def test_other_palettes_are_not(picture: Pictures) -> None:
     silk = _sketch((0.45, 0.35, 0.25), ink=0.1)  # paper too dark
     faint = _sketch((0.95, 0.93, 0.85), ink=0.8)  # hardly any ink
     flat = torch.full((1, 3, 40, 40), 0.9)
-    assert [ink_share(ColorStats.of([p])) for p in (night, silk, faint, flat, picture(1))] == [0.0] * 5
+    assert [ColorStats.of([p]).ink_share() for p in (night, silk, faint, flat, picture(1))] == [0.0] * 5
 
 
 def test_lines_lie_on_edges_and_nowhere_else() -> None:
