@@ -80,6 +80,14 @@ COMMANDS: dict[str, Command] = {
         "The heads on this computer: your own, and those that come with easel.",
         "easel heads list\n  easel heads show my-monet\n  easel heads delete my-monet",
     ),
+    "models": Command(
+        "client.commands.models",
+        "fetch releases of the backbone, and choose which one paints",
+        "Releases of the backbone that your fleet trained: signed, checked, and used only when you say so. The backbone "
+        "that came with easel stays the default.",
+        "easel models fetch\n  easel models list\n  easel models use 3 --keep-heads\n  easel models use default",
+        torch=False,
+    ),
     "train": Command(
         "client.commands.train",
         "train a backbone from photos and paintings",

@@ -139,7 +139,7 @@ class ReleaseClient:
             except grpc.RpcError as error:
                 broken = error
             tries = 0 if _size(into, size) > have else tries + 1
-            if broken is not None and not _may_try_again(broken) or tries >= _TRIES:
+            if (broken is not None and not _may_try_again(broken)) or tries >= _TRIES:
                 raise _explain(broken, self._source.address)
             if _size(into, size) < size:
                 self._sleep(_wait(broken, tries))

@@ -169,7 +169,7 @@ class Models:
         write_atomic(self.folder / "in-use.json", (json.dumps(content) + "\n").encode(), mode=0o600)
 
     def find(self, word: str) -> Installed | None:
-        """Return the release with this version (of the newest fleet, or as ``FLEET/VERSION``); ``None`` for ``default``.
+        """Return the release with this version, or ``FLEET/VERSION``; ``None`` for ``default``.
 
         Raises
         ------

@@ -89,10 +89,11 @@ def _facts(file: HeadFile, backbone: str) -> _Facts:
 
 def _backbone_id(console: Console) -> str:
     """Return the backbone that heads must match, or an empty text if it cannot be read."""
-    from shared_model.weights import backbone_id, default_backbone
+    from client.models import backbone_in_use
+    from shared_model.weights import backbone_id
 
     try:
-        return backbone_id(default_backbone())
+        return backbone_id(backbone_in_use())
     except EaselError as error:
         console.warn(error.message, hint=error.hint)
         return ""

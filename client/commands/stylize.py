@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     from client.recipe import Recipe
     from client.store import Home
     from shared_model.stylize import check_match
-    from shared_model.weights import default_backbone
+    from client.models import backbone_in_use
 
     console = Console(json=arguments.json)
     _check_pipes(arguments)
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     replayed = Recipe.read(arguments.replay) if arguments.replay else None
     name = _head_name(arguments, home, replayed)
     options = _options(arguments, replayed)
-    backbone = default_backbone()
+    backbone = backbone_in_use()
     head = home.load_head(name) if name else _fit(arguments.style, backbone)
     check_match(replace(head, name=name), backbone)
     recipe = Recipe.of(head, name=name, options=options)
