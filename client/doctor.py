@@ -189,8 +189,8 @@ def check_home(home: Path) -> list[Check]:
 
 
 def _heads(environ: Mapping[str, str] | None) -> list[Check]:
-    from client.store import Home
     from client.models import backbone_in_use
+    from client.store import Home
     from shared_model.weights import backbone_id
 
     ours = backbone_id(backbone_in_use())

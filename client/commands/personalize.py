@@ -35,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fit, tune, store; returns the exit code."""
+    from client.models import backbone_in_use
     from client.personalize import MAX_PHOTOS, MAX_STYLES, Patience, check_budget, personalize, stop_on_interrupt
     from client.store import Home
-    from client.models import backbone_in_use
 
     console = Console(json=arguments.json)
     home = Home.default()

@@ -69,10 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
     from client.batch import Painter
     from client.engine import Engine
     from client.explanation import NO_MEMORY
+    from client.models import backbone_in_use
     from client.recipe import Recipe
     from client.store import Home
     from shared_model.stylize import check_match
-    from client.models import backbone_in_use
 
     console = Console(json=arguments.json)
     _check_pipes(arguments)
