@@ -83,8 +83,8 @@ COMMANDS: dict[str, Command] = {
     "models": Command(
         "client.commands.models",
         "fetch releases of the backbone, and choose which one paints",
-        "Releases of the backbone that your fleet trained: signed, checked, and used only when you say so. The backbone "
-        "that came with easel stays the default.",
+        "Releases of the backbone that your fleet trained: signed, checked, and used only when you say so. The "
+        "backbone that came with easel stays the default.",
         "easel models fetch\n  easel models list\n  easel models use 3 --keep-heads\n  easel models use default",
         torch=False,
     ),

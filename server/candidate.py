@@ -154,11 +154,12 @@ def rollback(releases: Releases, version: int, *, signer: Signer, reason: str = 
     InputError
         If it never was, or is not older than the one in use.
     """
+    in_use = releases.in_use
     used = {entry["version"] for entry in releases.log() if entry["event"] == "ordered"}
-    if version not in used or version >= releases.in_use:
+    if version not in used or version >= in_use:
         raise InputError(
-            f"release {version} is not one that was in use before {releases.in_use or 'any'}",
-            hint=f"a rollback leads to one of: {', '.join(str(v) for v in sorted(used) if v < releases.in_use) or 'none'}",
+            f"release {version} is not one that was in use before {in_use or 'any'}",
+            hint=f"a rollback leads to one of: {', '.join(str(v) for v in sorted(used) if v < in_use) or 'none'}",
         )
     return releases.command("rollback", version, signer=signer, reason=reason)
 
@@ -175,16 +176,17 @@ def _reference(releases: Releases) -> Backbone:
 
 
 def _spent(candidate: Candidate, releases: Releases) -> tuple[float | None, float]:
-    """Add up epsilon and delta over all runs that lead here: the most that each has spent (basic composition)."""
+    """Add up epsilon and delta over this run and all that were ever released here (basic composition).
+
+    Whoever keeps every release sees all of them, whichever of them these weights descend from; of each run, its most
+    expensive release counts.
+    """
     runs: dict[str, tuple[float | None, float]] = {candidate.run: (candidate.epsilon, candidate.delta)}
-    version = releases.in_use
-    while version:
+    for version in releases.versions():
         manifest = releases.release(version).manifest
         epsilon, delta = runs.get(manifest.run, (0.0, 0.0))
-        unbounded = epsilon is None or manifest.epsilon is None
-        most = None if unbounded else max(epsilon or 0.0, manifest.epsilon or 0.0)
+        most = None if epsilon is None or manifest.epsilon is None else max(epsilon, manifest.epsilon)
         runs[manifest.run] = (most, max(delta, manifest.delta))
-        version = manifest.parent
     parts = [epsilon for epsilon, _ in runs.values()]
     total = None if None in parts else sum(part for part in parts if part is not None)
     return total, sum(delta for _, delta in runs.values())

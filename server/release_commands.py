@@ -30,7 +30,7 @@ def declare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     release = commands.add_parser(
         "release",
         help="make, promote, roll back and serve releases of the backbone",
-        description="Signed releases of the backbone. Only a release that passes the gate is promoted; nothing forces it.",
+        description="Signed releases of the backbone. Only what passes the gate is promoted; nothing forces it.",
         epilog="example: easel-server release create --folder fleet --run-dir fleet/run",
     )
     actions = release.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -128,7 +128,7 @@ def _create(arguments: argparse.Namespace) -> int:
     note = None if arguments.json else lambda text: print(text, file=sys.stderr, flush=True)
     made = create(candidate, releases, signer=signer, now=_now(), say=note or (lambda text: None)).manifest
     figures = ", ".join(f"{name} {value:g}" for name, value in sorted(made.evaluation.items()))
-    text = f"release {made.version}: epsilon {_epsilon(made.total_epsilon)} over all its runs; {figures}\n"
+    text = f"release {made.version}: epsilon {_epsilon(made.total_epsilon)} over all runs; {figures}\n"
     text += f"not in use yet: easel-server release promote {made.version}"
     _say(arguments, dataclasses.asdict(made), text)
     return 0

@@ -18,7 +18,7 @@ class GateConfig:
     Parameters
     ----------
     max_epsilon, max_delta
-        Largest epsilon and delta over all runs that the weights descend from.
+        Largest epsilon and delta over all runs that the fleet has released.
     quality_tolerance
         How far the quality may be below the parent's, at most 0.05. With 0 nothing is given away; with more, many
         releases in a row may lose as much each.
@@ -82,9 +82,9 @@ def _privacy(manifest: Manifest, config: GateConfig) -> list[str]:
     if manifest.total_epsilon is None:
         found.append(f"its epsilon is unbounded, the budget is {config.max_epsilon:g}")
     elif manifest.total_epsilon > config.max_epsilon:
-        found.append(f"epsilon {manifest.total_epsilon:.4g} over all its runs, the budget is {config.max_epsilon:g}")
+        found.append(f"epsilon {manifest.total_epsilon:.4g} over all runs, the budget is {config.max_epsilon:g}")
     if manifest.total_delta > config.max_delta:
-        found.append(f"delta {manifest.total_delta:.3g} over all its runs, allowed {config.max_delta:g}")
+        found.append(f"delta {manifest.total_delta:.3g} over all runs, allowed {config.max_delta:g}")
     return found
 
 

@@ -67,7 +67,7 @@ class Manifest:
     epsilon, delta
         What this run has spent; ``None``: without a bound.
     total_epsilon, total_delta
-        The same summed over all runs that the weights descend from (basic composition).
+        The same summed over all runs that the fleet has released so far (basic composition).
     sha256, size
         Of the weights file.
     evaluation

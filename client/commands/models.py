@@ -216,7 +216,7 @@ def _report(release: Installed | None, own: list[Carried], backbone: Backbone, *
     if lost:
         console.warn(
             f"without their tuning, which needs the pictures: {', '.join(lost)}",
-            hint=f"easel personalize {lost[0]} PICTURE ... --overwrite; as they were they come back with their backbone",
+            hint=f"easel personalize {lost[0]} PICTURE ... --overwrite; the tuned ones come back with their backbone",
         )
 
 
