@@ -112,7 +112,8 @@ class Shelf:
         if not found.folder.is_dir():
             return None
         try:
-            return found if found.signed().digest == offer.manifest.digest and found.check() else None
+            found.check()
+            return found if found.signed().digest == offer.manifest.digest else None
         except EaselError:
             return None  # damaged: fetched again
 

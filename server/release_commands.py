@@ -34,7 +34,7 @@ def declare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         epilog="example: easel-server release create --folder fleet --run-dir fleet/run",
     )
     actions = release.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="list releases, and which one is in use")
+    actions.add_parser("list", help="list releases, and which one is in use")
     show = actions.add_parser("show", help="show one release")
     create = actions.add_parser("create", help="try a backbone and make a release of it; it is not in use yet")
     origin = create.add_mutually_exclusive_group(required=True)

@@ -31,17 +31,26 @@ NETWORK = frozenset(
 # What a device keeps to itself. Nothing these reach, directly or not, may speak to a network.
 PRIVATE = frozenset(
     "client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
+    "client.carry client.refit "
     "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )
 # They hold private things too, and hand the upload's builder what it may send.
-QUIET = PRIVATE | frozenset(
-    "client.data client.joint_step client.ledger client.ledger_file client.local_settings "
-    "client.private_training client.secure_state shared_model.secure_sum shared_model.secure_terms".split()
+QUIET = (
+    PRIVATE
+    | frozenset(
+        "client.data client.joint_step client.ledger client.ledger_file client.local_settings "
+        "client.private_training client.secure_state shared_model.secure_sum shared_model.secure_terms".split()
+    )
+    | frozenset(
+        # Releases: what decides and what installs is apart from what fetches (client.fetch).
+        "client.models client.release_source client.shelf shared_model.introduction shared_model.release_manifest "
+        "shared_model.release_rules shared_model.signatures".split()
+    )
 )
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
-NETWORKED = frozenset({"client.app", "client.secure"})
+NETWORKED = frozenset({"client.app", "client.fetch", "client.secure"})
 HEAVY = frozenset({"flwr", "matplotlib", "opacus", "ray", "torch"})
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
@@ -181,8 +190,10 @@ def test_keys_of_the_noise_are_the_servers_alone() -> None:
         if any(found.is_under("shared_model.correlated") for found in IMPORTS[module])
         or (module.startswith("shared_model") and any(found.is_under("cryptography") for found in IMPORTS[module]))
     }
-    # Masks of secure aggregation are made from keys too, on devices and on the server.
-    assert users == {"server.release", "server.rounds", "shared_model.correlated", "shared_model.secure_sum"}
+    # Masks of secure aggregation are made from keys too, on devices and on the server; signatures of releases and of
+    # the calls that fetch them are made and verified by the same code on both sides.
+    signing = {"shared_model.introduction", "shared_model.signatures"}
+    assert users - signing == {"server.release", "server.rounds", "shared_model.correlated", "shared_model.secure_sum"}
 
 
 def test_only_the_named_modules_of_a_device_speak_to_a_network() -> None:
@@ -218,6 +229,20 @@ def test_the_upload_is_built_from_the_split_and_from_no_private_module() -> None
     }
     assert builders == {"client.app"}
     assert not _under(names, PRIVATE)
+
+
+def test_what_fetches_releases_holds_nothing_private() -> None:
+    reached = _reached("client.fetch", lazy=True)
+    assert "grpc" in reached
+    assert not _under(reached, QUIET - {name for name in QUIET if name.startswith("shared_model.")})
+    assert not _under(reached, frozenset(name for name in PRIVATE if name.startswith("shared_model.")))
+    assert "torch" not in reached
+
+
+@pytest.mark.parametrize("module", ["shared_model.release_manifest", "shared_model.release_rules"])
+def test_rules_of_releases_are_pure(module: str) -> None:
+    names = {found.name.split(".")[0] for found in IMPORTS[module]}
+    assert not names & {"cryptography", "grpc", "numpy", "os", "pathlib", "safetensors", "time", "torch"}
 
 
 def test_stylizing_and_personalizing_reach_no_federation_and_no_plots() -> None:

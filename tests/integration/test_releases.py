@@ -1,4 +1,4 @@
-"""A fleet's releases for real: a gRPC server with TLS on loopback, and a device that fetches, breaks off and goes on."""
+"""A fleet's releases for real: gRPC with TLS on loopback, and a device that fetches, breaks off and goes on."""
 
 from __future__ import annotations
 
