@@ -32,7 +32,8 @@ NETWORK = frozenset(
 PRIVATE = frozenset(
     "client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
     "client.export.check client.export.graph client.export.parts "
-    "client.carry client.candidates client.order client.parcel client.passphrase client.portrait client.preferences client.refit "
+    "client.candidates client.carry client.order client.parcel client.passphrase client.portrait "
+    "client.preferences client.refit "
     "client.taste shared_model.head_format shared_model.look shared_model.mix shared_model.redact "
     "client.atelier client.gallery client.strokes client.tasting client.views "
     "client.studio.facts client.studio.gate client.studio.jobs "
