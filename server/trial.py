@@ -88,7 +88,10 @@ class Trial:
     def _measure(self, pair: Pair, backbone: Backbone) -> Mapping[str, float]:
         """Return the figures of one pair; nothing if a pixel is no number in [0, 1]."""
         head = pair.head.attuned(backbone, [pair.art])
-        painted = stylize(pair.photo, head=head, backbone=backbone, options=_OPTIONS)
+        try:
+            painted = stylize(pair.photo, head=head, backbone=backbone, options=_OPTIONS)
+        except RuntimeError:  # curves cannot be read at NaN
+            return {}
         if not bool(torch.isfinite(painted).all()) or bool((painted < 0).any()) or bool((painted > 1).any()):
             return {}
         output, photo = to_uint8(painted), to_uint8(pair.photo)
