@@ -32,9 +32,9 @@ from typing import Any
 
 from shared_model.errors import MissingError, ReleaseError, StorageError
 from shared_model.files import read_bytes, write_atomic
-from shared_model.release_manifest import MAX_WEIGHTS, Manifest, Order, canonical, decode
+from shared_model.release_manifest import MAX_WEIGHTS, KeyChange, Manifest, Order, canonical, decode
 from shared_model.release_rules import Offer
-from shared_model.signatures import Signed, Signer
+from shared_model.signatures import Signed, Signer, key_id
 
 __all__ = ["LOG", "WEIGHTS", "Release", "Releases", "facts", "usable_rotations"]
 
@@ -112,10 +112,14 @@ class Releases:
 
     def order(self) -> tuple[Signed, Order] | None:
         """Return the order that holds now; ``None`` before the first promotion."""
+        held = self._held()
+        return None if held is None else (held[0], decode(held[0].body, Order))
+
+    def _held(self) -> tuple[Signed, Signed] | None:
+        """Return the order that holds and its manifest; one log line has both, so they are of one key."""
         for entry in reversed(self.log()):
             if entry.get("order") is not None:
-                signed = Signed.from_dict(entry["order"])
-                return signed, decode(signed.body, Order)
+                return Signed.from_dict(entry["order"]), Signed.from_dict(entry["manifest"])
         return None
 
     @property
@@ -127,16 +131,22 @@ class Releases:
     def offer(self, rotations: Sequence[Signed] = ()) -> tuple[Offer, Path]:
         """Return what devices are sent, and the weights it is about.
 
+        Parameters
+        ----------
+        rotations
+            All changes of the signing key; those are sent that lead to the key of the order. A key that is newer has
+            signed nothing yet, and a device that went on to it would be lost.
+
         Raises
         ------
         MissingError
             If nothing was promoted yet.
         """
-        held = self.order()
+        held = self._held()
         if held is None:
             raise MissingError("no release was promoted yet", hint="easel-server release promote VERSION")
-        release = self.release(held[1].version)
-        return Offer(held[0], release.signed, tuple(rotations)), release.weights
+        weights = self.folder / f"{decode(held[0].body, Order).version:04d}" / WEIGHTS
+        return Offer(*held, usable_rotations(rotations, key=held[0].key)), weights
 
     def add(self, weights: bytes, describe: Callable[[int], Manifest], *, signer: Signer) -> Release:
         """Put a new release into the folder; it is not in use yet.
@@ -199,8 +209,9 @@ class Releases:
             sequence = held[1].sequence + 1 if held else 1
             previous = held[1].version if held else 0
             order = Order(sequence, action, version, release.signed.digest, previous, self._now(), reason)
-            signed = signer.sign(canonical(order), kind="order")
-            self._append("ordered", version=version, action=action, reason=reason, order=signed.to_dict())
+            both = {"order": signer.sign(canonical(order), kind="order"), "manifest": release.signed}
+            signed = {name: document.to_dict() for name, document in both.items()}
+            self._append("ordered", version=version, action=action, reason=reason, **signed)
         return order
 
     def resign(self, signer: Signer) -> bool:
@@ -216,10 +227,10 @@ class Releases:
                 again = signer.sign(release.signed.body, kind="manifest")
                 write_atomic(self.folder / f"{version:04d}" / SIGNATURE, again.to_bytes(), mode=0o600)
                 changed = True
-        held = self.order()
+        held = self._held()
         if held is not None and held[0].key != signer.key:
-            again = signer.sign(held[0].body, kind="order")
-            self._append("resigned", version=held[1].version, order=again.to_dict())
+            order, manifest = (signer.sign(held[i].body, kind=kind) for i, kind in ((0, "order"), (1, "manifest")))
+            self._append("resigned", order=order.to_dict(), manifest=manifest.to_dict())
             changed = True
         return changed
 
@@ -268,10 +279,10 @@ def _lines(data: bytes) -> tuple[list[bytes], int]:
     return data[:whole].splitlines(), whole
 
 
-def usable_rotations(rotations: Sequence[Signed], *, public: bytes) -> tuple[Signed, ...]:
-    """Return the changes of the key up to the one that names ``public``; a later one was never carried out."""
+def usable_rotations(rotations: Sequence[Signed], *, key: str) -> tuple[Signed, ...]:
+    """Return the changes of the key up to the one that names ``key`` (its id)."""
     for index in reversed(range(len(rotations))):
-        if json.loads(rotations[index].body).get("key") == public.hex():
+        if key_id(bytes.fromhex(decode(rotations[index].body, KeyChange).key)) == key:
             return tuple(rotations[: index + 1])
     return ()
 

@@ -104,7 +104,9 @@ def _list(arguments: argparse.Namespace) -> int:
         "in_use": in_use,
         "order": dataclasses.asdict(held[1]) if held else None,
         "releases": [dataclasses.asdict(item) for item in found],
-        "log": [{key: value for key, value in entry.items() if key != "order"} for entry in releases.log()],
+        "log": [
+            {key: value for key, value in entry.items() if key not in ("order", "manifest")} for entry in releases.log()
+        ],
     }
     _say(arguments, facts, "\n".join(lines) or "no releases yet: easel-server release create")
     return 0
@@ -173,6 +175,11 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     asyncio.run(run())
     return 0
+
+
+def _event(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a log entry without the signed documents."""
+    return {key: value for key, value in entry.items() if key not in ("order", "manifest")}
 
 
 def _epsilon(value: float | None) -> str:

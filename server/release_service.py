@@ -24,12 +24,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from protos import fleet_pb2, fleet_pb2_grpc
 from server.allowance import Allowance, Limits
 from server.members import Members
-from server.registry import Releases, usable_rotations
+from server.registry import Releases
 from shared_model.errors import EaselError, FederationError, InputError, MissingError
 from shared_model.files import read_bytes
 from shared_model.introduction import recognize
 from shared_model.release_rules import Offer
-from shared_model.signatures import Signed, read_public
+from shared_model.signatures import Signed
 
 __all__ = ["PIECE", "SERVICE", "Place", "ReleaseService", "serve"]
 
@@ -61,12 +61,11 @@ class Place:
         return self.folder / "signing.key"
 
     def rotations(self) -> tuple[Signed, ...]:
-        """Return the changes of the signing key up to the key in use, oldest first."""
+        """Return all changes of the signing key, oldest first."""
         path = self.folder / "signing-rotations.json"
         if not path.exists():
             return ()
-        chain = tuple(Signed.from_dict(item) for item in json.loads(read_bytes(path, limit=1 << 20)))
-        return usable_rotations(chain, public=read_public(self.folder / "signing.pub"))
+        return tuple(Signed.from_dict(item) for item in json.loads(read_bytes(path, limit=1 << 20)))
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return the server's certificate and key, ready for TLS.
