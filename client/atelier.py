@@ -314,12 +314,12 @@ class Atelier:
 
 def open_atelier(*, device: str = "auto", cap_bytes: int = CAP_BYTES) -> Atelier:
     """Load the shipped backbone and this owner's home."""
-    from shared_model.weights import default_backbone
+    from client.models import backbone_in_use
 
     home = Home.default()
     gallery = Gallery(home.folder / "studio", cap_bytes=cap_bytes)
     gallery.prepare()
-    backbone = default_backbone()
+    backbone = backbone_in_use()
     return Atelier(home=home, gallery=gallery, engine=Engine(backbone, device=device), backbone=backbone)
 
 

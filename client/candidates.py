@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client.engine import Engine
+from client.models import backbone_in_use
 from client.order import Order, with_manner
 from client.preferences import Manner
 from client.store import Home
 from shared_model.images import load_picture, resize_short, to_tensor, to_uint8
 from shared_model.stylize import Options
-from shared_model.weights import default_backbone
 
 __all__ = ["paint_candidates", "paint_manner"]
 
@@ -48,7 +48,7 @@ def paint_candidates(
     """
     picture = to_tensor(load_picture(photo).rgb)
     picture = resize_short(picture, min(size_px, *picture.shape[-2:]))
-    engine = Engine(default_backbone(), device=device)
+    engine = Engine(backbone_in_use(), device=device)
     painted = []
     for number, manner in enumerate(manners):
         progress(number / len(manners))

@@ -144,13 +144,14 @@ def _torch() -> list[Check]:
 
 
 def _backbone() -> list[Check]:
-    from shared_model.weights import backbone_id, default_backbone, default_backbone_path
+    from client.models import Models, backbone_in_use, models_folder
+    from shared_model.weights import backbone_id, default_backbone_path
 
-    backbone = default_backbone()
+    backbone = backbone_in_use()
     count = sum(parameter.numel() for parameter in backbone.parameters())
-    return [
-        Check("backbone", "ok", f"{backbone_id(backbone)}, {count / 1e6:.2f} M parameters, {default_backbone_path()}")
-    ]
+    release = Models(models_folder()).in_use()
+    where = default_backbone_path() if release is None else f"release {release.version}, {release.weights}"
+    return [Check("backbone", "ok", f"{backbone_id(backbone)}, {count / 1e6:.2f} M parameters, {where}")]
 
 
 def check_home(home: Path) -> list[Check]:
@@ -173,10 +174,11 @@ def check_home(home: Path) -> list[Check]:
 
 
 def _heads(environ: Mapping[str, str] | None) -> list[Check]:
+    from client.models import backbone_in_use
     from client.store import Home
-    from shared_model.weights import backbone_id, default_backbone
+    from shared_model.weights import backbone_id
 
-    ours = backbone_id(default_backbone())
+    ours = backbone_id(backbone_in_use())
     checks = []
     good = []
     for file in Home.default(environ=environ).heads():

@@ -106,9 +106,10 @@ class Home:
     @classmethod
     def default(cls, *, environ: Mapping[str, str] | None = None) -> Home:
         """Return the home of this user: ``$EASEL_HOME`` or the platform's user data folder."""
-        from shared_model.weights import default_heads
+        from client.models import heads_in_use
 
-        return cls(folder=home_folder(environ=environ), shipped=default_heads())
+        folder = home_folder(environ=environ)
+        return cls(folder=folder, shipped=heads_in_use(folder))
 
     @property
     def heads_folder(self) -> Path:
@@ -221,8 +222,29 @@ class Home:
         path = self.check_free(name, overwrite=overwrite)
         data = head.to_bytes()
         self.prepare()
+        self._forget_previous(path.stem)
         write_atomic(path, data, mode=0o600)
         return HeadFile(name=path.stem, path=path, shipped=False, size_bytes=len(data))
+
+    def previous(self, name: str) -> dict[str, Path]:
+        """Return the same head as it was for other backbones (:mod:`client.carry`), by backbone."""
+        paths = self.heads_folder.glob(f"{name}{SUFFIX}.*")
+        return {path.suffix[1:]: path for path in sorted(paths) if path.name.startswith(f"{name}{SUFFIX}.")}
+
+    def replace_head(self, file: HeadFile, head: Head, *, was: str) -> None:
+        """Put ``head`` in the place of an own head, which stays beside it as that for backbone ``was``.
+
+        Killed in between, the old head is still in its place.
+        """
+        old = read_bytes(file.path, limit=MAX_HEAD_BYTES)
+        write_atomic(file.path.with_name(f"{file.path.name}.{was}"), old, mode=0o600)
+        write_atomic(file.path, head.to_bytes(), mode=0o600)
+        self.previous(file.name).get(head.backbone, file.path.with_name(".none")).unlink(missing_ok=True)
+
+    def _forget_previous(self, name: str) -> None:
+        """Remove a head as it was for other backbones: it holds the same pictures, or others than the new one."""
+        for path in self.previous(name).values():
+            path.unlink(missing_ok=True)
 
     def delete_head(self, name: str) -> HeadFile:
         """Delete an own head for good, with what was learned about it, and return what was deleted.
@@ -241,6 +263,7 @@ class Home:
         """
         head = self._own_head(name, "deleted")
         try:
+            self._forget_previous(head.name)
             for path in (self.preferences_path(head.name), *self._leftovers(head.name)):
                 path.unlink(missing_ok=True)
             head.path.unlink()
@@ -254,6 +277,8 @@ class Home:
         path = self.check_free(new_name)
         try:
             head.path.rename(path)
+            for backbone, other in self.previous(head.name).items():
+                other.rename(path.with_name(f"{path.name}.{backbone}"))
             learned, target = self.preferences_path(head.name), self.preferences_path(path.stem)
             target.unlink(missing_ok=True)
             if learned.exists():

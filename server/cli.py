@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from server import release_commands
 from shared_model.errors import EaselError
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(arguments)
         if arguments.command == "status":
             return _status(arguments)
+        if arguments.command == "release":
+            return int(arguments.act(arguments))
         return _doctor(arguments)
     except EaselError as error:
         print(f"error: {error.message}", file=sys.stderr)
@@ -81,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--run-dir", required=True, type=Path)
     status.add_argument("--json", action="store_true", help="print facts as JSON")
+    release_commands.declare(commands)
     doctor = commands.add_parser(
         "doctor",
         help="check that a federation can be run here",

@@ -15,6 +15,7 @@ command line::
     │   ├── TooSoonError            6   a device took part in a run too recently
     │   └── LedgerError             6   a ledger is damaged, foreign or older than the run
     ├── FederationError             7   a round, reply or server is not usable
+    │   └── ReleaseError            7   a release or an order must not be used
     └── Interrupted               130   stopped by the user; says how to go on
 """
 
@@ -32,6 +33,7 @@ __all__ = [
     "MissingError",
     "PictureError",
     "PrivacyError",
+    "ReleaseError",
     "StorageError",
     "TooSoonError",
 ]
@@ -110,6 +112,23 @@ class FederationError(EaselError):
     """A round, reply or server is not usable."""
 
     exit_code = 7
+
+
+class ReleaseError(FederationError):
+    """A release or an order must not be used.
+
+    Parameters
+    ----------
+    message, hint
+        See :class:`EaselError`.
+    reason
+        One of ``malformed``, ``bad-signature``, ``unknown-key``, ``replayed-order``, ``older-version``, ``mismatch``,
+        ``foreign-architecture``, ``oversize``, ``gate``.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", reason: str) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class Interrupted(EaselError):

@@ -32,7 +32,8 @@ NETWORK = frozenset(
 PRIVATE = frozenset(
     "client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
     "client.export.check client.export.graph client.export.parts "
-    "client.candidates client.order client.parcel client.passphrase client.portrait client.preferences client.refit "
+    "client.candidates client.carry client.order client.parcel client.passphrase client.portrait "
+    "client.preferences client.refit "
     "client.taste shared_model.head_format shared_model.look shared_model.mix shared_model.redact "
     "client.atelier client.gallery client.strokes client.tasting client.views "
     "client.studio.facts client.studio.gate client.studio.jobs "
@@ -45,7 +46,10 @@ QUIET = PRIVATE | frozenset(
     "client.data client.job_queue client.jobs client.joint_step client.ledger client.ledger_file "
     "client.local_settings "
     "client.film client.films client.footage client.reel client.watch shared_model.tags "
-    "client.private_training client.secure_state shared_model.secure_sum shared_model.secure_terms".split()
+    "client.private_training client.secure_state shared_model.secure_sum shared_model.secure_terms "
+    # Releases: what decides and what installs is apart from what fetches (client.fetch).
+    "client.models client.release_source client.shelf shared_model.introduction shared_model.release_manifest "
+    "shared_model.release_rules shared_model.signatures".split()
 )
 # The service of one's own computer and its client: gRPC, and never a federation.
 DAEMON = frozenset(
@@ -56,7 +60,7 @@ DAEMON = frozenset(
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
 # The studio's shell serves a page to this computer; what it serves is made by modules that know no network.
 STUDIO = frozenset(f"client.studio.{name}" for name in ("answers", "app", "bench", "desk", "intake", "service"))
-NETWORKED = frozenset({"client.app", "client.secure"}) | DAEMON | STUDIO
+NETWORKED = frozenset({"client.app", "client.fetch", "client.secure"}) | DAEMON | STUDIO
 HEAVY = frozenset({"av", "flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "ray", "torch"})
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
@@ -196,8 +200,10 @@ def test_keys_of_the_noise_are_the_servers_alone() -> None:
         if any(found.is_under("shared_model.correlated") for found in IMPORTS[module])
         or (module.startswith("shared_model") and any(found.is_under("cryptography") for found in IMPORTS[module]))
     }
-    # Masks of secure aggregation are made from keys too, on devices and on the server.
-    assert users == {"server.release", "server.rounds", "shared_model.correlated", "shared_model.secure_sum"}
+    # Masks of secure aggregation are made from keys too, on devices and on the server; signatures of releases and of
+    # the calls that fetch them are made and verified by the same code on both sides.
+    signing = {"shared_model.introduction", "shared_model.signatures"}
+    assert users - signing == {"server.release", "server.rounds", "shared_model.correlated", "shared_model.secure_sum"}
 
 
 def test_only_the_named_modules_of_a_device_speak_to_a_network() -> None:
@@ -247,6 +253,20 @@ def test_the_upload_is_built_from_the_split_and_from_no_private_module() -> None
     assert not _under(names, PRIVATE)
 
 
+def test_what_fetches_releases_holds_nothing_private() -> None:
+    reached = _reached("client.fetch", lazy=True)
+    assert "grpc" in reached
+    assert not _under(reached, QUIET - {name for name in QUIET if name.startswith("shared_model.")})
+    assert not _under(reached, frozenset(name for name in PRIVATE if name.startswith("shared_model.")))
+    assert "torch" not in reached
+
+
+@pytest.mark.parametrize("module", ["shared_model.release_manifest", "shared_model.release_rules"])
+def test_rules_of_releases_are_pure(module: str) -> None:
+    names = {found.name.split(".")[0] for found in IMPORTS[module]}
+    assert not names & {"cryptography", "grpc", "numpy", "os", "pathlib", "safetensors", "time", "torch"}
+
+
 @pytest.mark.parametrize("module", sorted(DAEMON))
 def test_the_daemon_reaches_no_federation_and_no_federation_reaches_it(module: str) -> None:
     reached = _reached(module, lazy=True)
@@ -262,7 +282,7 @@ def test_only_the_daemon_and_its_client_know_grpc_and_its_messages() -> None:
         for module in MODULES
         if module.split(".")[0] in ("client", "shared_model") and _under({i.name for i in IMPORTS[module]}, names)
     }
-    assert users <= DAEMON
+    assert users <= DAEMON | {"client.fetch"}  # which fetches releases and knows nothing of the daemon
 
 
 def test_stylizing_and_personalizing_reach_no_federation_and_no_plots() -> None:

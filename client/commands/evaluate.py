@@ -62,10 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print, draw; returns the exit code."""
     from client.evaluation import evaluate
+    from client.models import backbone_in_use
     from client.personalize import MAX_PHOTOS, Patience, stop_on_interrupt
     from client.store import Home
     from shared_model.stylize import Options
-    from shared_model.weights import default_backbone
 
     console = Console(json=arguments.json)
     patience = Patience()
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             head,
             photos,
             art,
-            backbone=default_backbone(),
+            backbone=backbone_in_use(),
             options=Options(seed=arguments.seed),
             budget_s=arguments.budget,
             clock=patience,

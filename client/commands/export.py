@@ -31,13 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Export, check against PyTorch, then write; returns 0."""
     from client.export.check import Comparison, compare
     from client.export.graph import OPSET, WARNING, assemble, import_onnx
+    from client.models import backbone_in_use
     from client.recipe import Recipe
     from client.store import Home
     from shared_model.files import write_atomic
     from shared_model.images import load_tensor
     from shared_model.samples import sample_photos
     from shared_model.stylize import Options
-    from shared_model.weights import default_backbone
 
     console = Console(json=arguments.json)
     target = _target(arguments.out, overwrite=arguments.overwrite)
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         strength=arguments.strength, detail=arguments.detail, keep_color=arguments.keep_color, seed=arguments.seed
     )
     file = Home.default().find(arguments.head)
-    head, backbone = file.load(), default_backbone()
+    head, backbone = file.load(), backbone_in_use()
     photo = load_tensor(Path(arguments.photo).expanduser()) if arguments.photo else sample_photos()[0]
     recipe = Recipe.of(head, name=file.name, options=options)
     facts = {**recipe.to_settings(), "canvas_px": head.config.canvas_px}

@@ -93,9 +93,10 @@ def import_(home: Home, arguments: argparse.Namespace, console: Console) -> int:
     """Take a parcel in; returns the exit code."""
     from dataclasses import replace
 
+    from client.models import backbone_in_use
     from client.parcel import suggest_name, unpack
     from client.store import check_name
-    from shared_model.weights import backbone_id, default_backbone
+    from shared_model.weights import backbone_id
 
     file = Path(arguments.file).expanduser()
     if arguments.name:
@@ -103,7 +104,7 @@ def import_(home: Home, arguments: argparse.Namespace, console: Console) -> int:
     head = unpack(file, ask=lambda: _passphrase(arguments.passphrase_file, new=False))
     name = check_name(arguments.name) if arguments.name else suggest_name(head, file)
     saved = home.save_head(replace(head, name=name), name=name, overwrite=arguments.overwrite)
-    matches = head.backbone == backbone_id(default_backbone())
+    matches = head.backbone == backbone_id(backbone_in_use())
     console.facts({"name": saved.name, "path": str(saved.path), "images": head.images, "backbone_matches": matches})
     console.say(f"head {saved.name!r} taken in; use it with: easel stylize photo.jpg --head {saved.name}")
     if not matches:
@@ -116,16 +117,17 @@ def import_(home: Home, arguments: argparse.Namespace, console: Console) -> int:
 
 def refit(home: Home, arguments: argparse.Namespace, console: Console) -> int:
     """Bring a head up to date; returns the exit code."""
+    from client.models import backbone_in_use
     from client.personalize import check_budget
     from client.refit import refit as fit_again
     from shared_model.tuning import tune
-    from shared_model.weights import backbone_id, default_backbone
+    from shared_model.weights import backbone_id
 
     check_budget(arguments.budget)
     found = home.find(arguments.name)
     if found.shipped:
         raise InputError(f"head {found.name!r} comes with easel and is never out of date", hint="easel heads list")
-    head, backbone = found.load(), default_backbone()
+    head, backbone = found.load(), backbone_in_use()
     if head.backbone == backbone_id(backbone) and not (arguments.force or arguments.pictures):
         raise InputError(f"head {found.name!r} fits the backbone already", hint="name its pictures, or add --force")
     pictures = _pictures(arguments.pictures, head, console)

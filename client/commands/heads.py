@@ -96,10 +96,11 @@ def _facts(file: HeadFile, backbone: str) -> _Facts:
 
 def _backbone_id(console: Console) -> str:
     """Return the backbone that heads must match, or an empty text if it cannot be read."""
-    from shared_model.weights import backbone_id, default_backbone
+    from client.models import backbone_in_use
+    from shared_model.weights import backbone_id
 
     try:
-        return backbone_id(default_backbone())
+        return backbone_id(backbone_in_use())
     except EaselError as error:
         console.warn(error.message, hint=error.hint)
         return ""
@@ -110,10 +111,10 @@ def _draw(files: list[HeadFile], out: str, console: Console) -> None:
     from pathlib import Path
 
     from client.engine import Engine
+    from client.models import backbone_in_use
     from client.portrait import portrait, sheet, write_sheet
-    from shared_model.weights import default_backbone
 
-    engine = Engine(default_backbone())
+    engine = Engine(backbone_in_use())
     rows = []
     with console.progress("painting samples") as advance:
         for number, file in enumerate(files):

@@ -35,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fit, tune, store; returns the exit code."""
+    from client.models import backbone_in_use
     from client.personalize import MAX_PHOTOS, MAX_STYLES, Patience, check_budget, personalize, stop_on_interrupt
     from client.store import Home
-    from shared_model.weights import default_backbone
 
     console = Console(json=arguments.json)
     home = Home.default()
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     with stop_on_interrupt(patience), console.progress(f"learning {arguments.name}") as advance:
         made = personalize(
             styles,
-            backbone=default_backbone(),
+            backbone=backbone_in_use(),
             name=arguments.name,
             photos=photos,
             budget_s=arguments.budget,

@@ -91,13 +91,13 @@ def _daemon(arguments: argparse.Namespace, token: str) -> Daemon:
     except RuntimeError as error:  # what generated code says of an older grpcio or protobuf
         raise CompatibilityError("grpcio or protobuf is too old", hint="pip install -U 'easel[daemon]'") from error
     from client.job_queue import Limits
+    from client.models import backbone_in_use
     from client.store import Home
     from client.warm_painter import WarmPainter
-    from shared_model.weights import default_backbone
 
     atelier = WarmPainter(
         Home.default(),
-        backbone=default_backbone(),
+        backbone=backbone_in_use(),
         device=arguments.device,
         precision=arguments.precision,
         max_pixels=round(arguments.max_megapixels * 1e6),

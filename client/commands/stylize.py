@@ -106,14 +106,14 @@ def make_painter(arguments: argparse.Namespace, console: Console) -> Painter:
     from client.batch import Painter
     from client.engine import Engine
     from client.explanation import NO_MEMORY
+    from client.models import backbone_in_use
     from client.store import Home
     from shared_model.stylize import check_match
-    from shared_model.weights import default_backbone
 
     home = Home.default()
     replayed = _replayed(arguments.replay) if arguments.replay else None
     order = _order(arguments, home, replayed)
-    backbone = default_backbone()
+    backbone = backbone_in_use()
     head, recipe = order.load(home) if order.heads else order.prepare(_fit(arguments.style, backbone), [])
     check_match(head, backbone)
     if order.note:
