@@ -5,10 +5,10 @@ Everything is made here and stays here: no outside authority, nothing fetched. T
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,12 +29,14 @@ __all__ = [
     "make_authority",
     "make_signing_key",
     "public_pem",
+    "public_raw",
     "rotation",
     "verify_rotation",
 ]
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 397
+_MESSAGE = b"easel key\0"
 _EARLY = timedelta(hours=1)  # for clocks of devices that are behind
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -118,19 +120,27 @@ def public_pem(private: bytes) -> bytes:
 def rotation(old: bytes, new: bytes, *, now: datetime) -> dict[str, str]:
     """Return a statement, signed by the old key, that the new key (both private, PEM) takes its place.
 
-    Whoever trusts the old key can check it (:func:`verify_rotation`) and trust the new one.
+    The form is that of a release's signed documents: ``body`` is canonical JSON (``old`` names the
+    old key by 16 hex digits, ``key`` is the new public one), the signature covers ``easel key``, a
+    zero byte and the body. Whoever trusts the old key can check it and trust the new one.
     """
-    body = {
-        "format": "easel-key-rotation-1",
-        "old": public_pem(old).decode(),
-        "new": public_pem(new).decode(),
-        "time": now.isoformat(timespec="seconds"),
-    }
-    return {**body, "signature": base64.b64encode(_signing(old).sign(_canonical(body))).decode()}
+    signer = _signing(old)
+    name = _key_id(signer.public_key().public_bytes_raw())
+    body = json.dumps(
+        {
+            "created": now.isoformat(timespec="seconds"),
+            "format": "easel-key-1",
+            "key": _signing(new).public_key().public_bytes_raw().hex(),
+            "old": name,
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+    return {"body": body, "key": name, "signature": signer.sign(_MESSAGE + body.encode()).hex()}
 
 
-def verify_rotation(statement: dict[str, Any], trusted: bytes) -> bytes:
-    """Check a rotation against the public key that is trusted so far and return the new one, PEM.
+def verify_rotation(statement: Mapping[str, Any], trusted: bytes) -> bytes:
+    """Check a rotation against the public key ``(32 bytes)`` that is trusted so far and return the new one.
 
     Raises
     ------
@@ -138,22 +148,26 @@ def verify_rotation(statement: dict[str, Any], trusted: bytes) -> bytes:
         If it is not signed by the trusted key.
     """
     try:
-        body = {key: statement[key] for key in ("format", "old", "new", "time")}
-        key = serialization.load_pem_public_key(trusted)
-        if body["format"] != "easel-key-rotation-1" or not isinstance(key, ed25519.Ed25519PublicKey):
+        body = str(statement["body"])
+        values = json.loads(body)
+        if values["format"] != "easel-key-1" or values["old"] != _key_id(trusted):
             raise ValueError
-        if serialization.load_pem_public_key(str(body["old"]).encode()) != key:
-            raise ValueError
-        key.verify(base64.b64decode(statement["signature"], validate=True), _canonical(body))
-        return str(body["new"]).encode()
+        key = ed25519.Ed25519PublicKey.from_public_bytes(trusted)
+        key.verify(bytes.fromhex(statement["signature"]), _MESSAGE + body.encode())
+        return bytes.fromhex(values["key"])
     except (InvalidSignature, KeyError, TypeError, ValueError) as error:
         raise InputError(
             "this rotation of the signing key is not signed by the key that is trusted", hint="ask the operator"
         ) from error
 
 
-def _canonical(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+def public_raw(private: bytes) -> bytes:
+    """Return the public half ``(32 bytes)`` of an Ed25519 key in PEM."""
+    return _signing(private).public_key().public_bytes_raw()
+
+
+def _key_id(public: bytes) -> str:
+    return hashlib.sha256(public).hexdigest()[:16]
 
 
 def _signing(private: bytes) -> ed25519.Ed25519PrivateKey:

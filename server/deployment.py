@@ -181,7 +181,9 @@ def create(
     ours = {"ca.pem", "ca.key", "server.pem", "server.key", "signing.key", "signing.pub", "federation.toml", "deploy"}
     try:
         fleet.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        foreign = sorted(path.name for path in fleet.folder.iterdir() if path.name not in ours and path.suffix != ".tmp")
+        foreign = sorted(
+            path.name for path in fleet.folder.iterdir() if path.name not in ours and path.suffix != ".tmp"
+        )
         if foreign:
             raise InputError(f"{fleet.folder} is not empty: {foreign[0]}", hint="choose a new folder")
         fleet.folder.chmod(0o700)
@@ -226,9 +228,9 @@ def rotate_signing_key(fleet: Fleet, *, now: datetime) -> bytes:
     """
     old, new = read_bytes(fleet.signing_key), make_signing_key()
     chain = json.loads(read_bytes(fleet.rotations)) if fleet.rotations.exists() else []
-    current = public_pem(old).decode()
-    kept = [statement for statement in chain if statement["old"] != current]
-    _write(fleet.rotations, (json.dumps([*kept, rotation(old, new, now=now)], indent=1) + "\n").encode())
+    statement = rotation(old, new, now=now)
+    kept = [earlier for earlier in chain if earlier["key"] != statement["key"]]
+    _write(fleet.rotations, (json.dumps([*kept, statement], indent=1) + "\n").encode())
     _write(fleet.signing_key, new)
     _write(fleet.signing_public, public_pem(new))
     return public_pem(new)

@@ -138,6 +138,7 @@ def superlink(
     port: int,
     certificates: Mapping[str, Path] | None = None,
     simulation: bool = False,
+    node_auth: bool = False,
 ) -> Iterator[SuperLink]:
     """Run a SuperLink as long as the block lasts.
 
@@ -153,6 +154,8 @@ def superlink(
         the loopback interface only.
     simulation
         Simulate the devices (Flower's Ray engine) instead of waiting for SuperNodes.
+    node_auth
+        Accept only SuperNodes whose keys are registered; needs certificates.
 
     Raises
     ------
@@ -168,6 +171,7 @@ def superlink(
     command = [program("flower-superlink"), "--host", host, "--port", str(port)]
     command += ["--disable-runtime-dependency-installation"]
     command += ["--simulation"] if simulation else ["--database", str(folder / "superlink.db")]
+    command += ["--enable-supernode-auth"] if node_auth else []
     if certificates is None:
         command += ["--insecure"]
     else:
