@@ -41,7 +41,8 @@ QUIET = PRIVATE | frozenset(
 )
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
-NETWORKED = frozenset({"client.app", "client.secure"})
+# `client.enrolment` speaks to a fleet's gate with keys and codes, and reaches nothing private.
+NETWORKED = frozenset({"client.app", "client.enrolment", "client.secure"})
 HEAVY = frozenset({"flwr", "matplotlib", "opacus", "ray", "torch"})
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
@@ -200,6 +201,18 @@ def test_masks_use_flowers_cryptography_and_nothing_else_of_flower(module: str) 
     flower = {found.name for found in IMPORTS[module] if found.is_under("flwr")}
     assert flower
     assert all(name.startswith(allowed) for name in flower)
+
+
+def test_enrolment_reaches_nothing_private() -> None:
+    reached = _reached("client.enrolment", lazy=True)
+    assert "client.node_key" in reached
+    assert not _under(reached, QUIET)
+    assert "torch" not in reached and "client.policy" not in reached
+
+
+def test_supervision_reaches_no_network() -> None:
+    for module in ("client.supervisor", "client.supernode", "client.conditions", "client.membership"):
+        assert not _under(_reached(module, lazy=True), NETWORK | QUIET)
 
 
 @pytest.mark.parametrize("module", sorted(QUIET))
