@@ -36,6 +36,8 @@ _PID = "supernode.pid"
 def command(folder: Path, membership: Membership, *, port: int) -> list[str]:
     """Return the command of a device's SuperNode; ``port`` is for its own processes, on loopback.
 
+    Where the device's folder is goes into a file, since Flower's command line takes no quote in a path.
+
     Raises
     ------
     MissingError
@@ -44,13 +46,15 @@ def command(folder: Path, membership: Membership, *, port: int) -> list[str]:
     path = Path(sys.executable).parent / "flower-supernode"
     if not path.exists():
         raise MissingError("Flower is not installed", hint="pip install 'easel[client]'")
+    text = f"device-dir = {json.dumps(str(folder), ensure_ascii=False)}\n"
+    settings = write_atomic(membership.node(folder) / "node.toml", text.encode(), mode=0o600)
     return [
         str(path),
         *("--root-certificates", str(membership.ca(folder))),
         *("--superlink", membership.server),
         *("--auth-supernode-private-key", str(membership.key(folder))),
         *("--host", "127.0.0.1", "--port", str(port)),
-        *("--node-config", f"device-dir={json.dumps(str(folder))}"),
+        *("--node-config", str(settings)),
     ]
 
 

@@ -1,0 +1,201 @@
+"""A fleet from nothing: init, enrolment by code, supervised devices through the gate, rounds, revocation, leaving."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from client.conditions import on_mains
+from client.data import load_device, write_device
+from client.ledger import Ledger
+from client.node_key import NodeKey
+from server.state import StateStore
+from server.superlink import environment, program, stop
+from shared_model.config import HeadConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 400.0
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+FEDERATION = """\
+rounds = 1
+population = 2
+cohort = 2
+noise_multiplier = 8.0
+accept_loud_noise = true
+clip = 0.5
+local_steps = 1
+batch = 2
+min_nodes = 2
+wait_s = 900.0
+deadline_s = 300.0
+quorum = 1.0
+"""
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in reversed(started):
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+
+
+def free_ports(count: int) -> list[int]:
+    import socket
+
+    lines = [socket.socket() for _ in range(count)]
+    for line in lines:
+        line.bind(("127.0.0.1", 0))
+    ports = [int(line.getsockname()[1]) for line in lines]
+    for line in lines:
+        line.close()
+    return ports
+
+
+def call(package: str, *arguments: str, home: Path, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", f"{package}.cli", *arguments],
+        cwd=home,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "EASEL_HOME": str(home / "easel")},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def start(package: str, *arguments: str, home: Path, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"{package}.cli", *arguments],
+            cwd=home,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "EASEL_HOME": str(home / "easel")},
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def until(what: str, check: Callable[[], bool], *logs: Path) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not check():
+        texts = "\n".join(f"== {log}\n{log.read_text(errors='replace')[-3000:]}" for log in logs if log.exists())
+        assert time.monotonic() < end, f"never: {what}\n{texts}"
+        time.sleep(1.0)
+
+
+def connections(fleet: Path, home: Path) -> dict[str, str]:
+    found: dict[str, Any] = json.loads(call("server", "device", "list", "--folder", str(fleet), "--json", home=home))
+    return {item["name"]: f"{item['state']} {item['connection']}".strip() for item in found["devices"]}
+
+
+@pytest.mark.skipif(not on_mains(), reason="the default policy waits for mains power")
+def test_a_fleet_from_nothing(
+    tmp_path: Path,
+    processes: list[subprocess.Popen[bytes]],
+    make_devices: Callable[[int], list[Path]],
+    weights: Path,
+) -> None:
+    """Two enrolled devices train; a revoked, an unknown and an unenrolled one are refused; nobody reaches control."""
+    fleet, (port, control, spare) = tmp_path / "fleet", free_ports(3)
+    ports = ("--listen", "127.0.0.1", "--port", str(port), "--control-port", str(control))
+    call("server", "init", str(fleet), "--host", "127.0.0.1", *ports, home=tmp_path)
+    (fleet / "federation.toml").write_text(FEDERATION)
+    log = tmp_path / "server.log"
+    server = start("server", "run", str(fleet), "--backbone", str(weights), home=tmp_path, log=log)
+    processes.append(server)
+    until("the gate listens", lambda: "devices come to port" in log.read_text(), log)
+
+    pictures = make_devices(3)
+    folders, joined = {}, {}
+    for name, own in zip(("anna", "ben", "mallory"), pictures, strict=True):
+        folder = folders[name] = tmp_path / "joined" / name
+        code = json.loads(call("server", "device", "add", name, "--folder", str(fleet), "--json", home=tmp_path))[
+            "code"
+        ]
+        assert code not in (fleet / "devices.json").read_text()
+        options = ("--server", f"127.0.0.1:{port}", "--code", code, "--photos", str(own / "photos"))
+        options += ("--art", str(own / "art"), "--max-epsilon", "3", "--folder", str(folder))
+        call("client", "join", *options, "--enroll-only", home=tmp_path)
+        small = HeadConfig(canvas_px=64, atoms=64, candidates=200)
+        config = load_device(folder)
+        write_device(folder, type(config)(**{**vars(config), "records": 4, "size_px": 64, "head": small}))
+        # A code is good once: another device cannot use it.
+        elsewhere = (*options[:-1], str(tmp_path / "thief"))
+        assert "not good" in call("client", "join", *elsewhere, "--enroll-only", home=tmp_path, code=7)
+    assert connections(fleet, tmp_path) == dict.fromkeys(folders, "enrolled registered")
+
+    def take_part(name: str) -> None:
+        joined[name] = tmp_path / f"{name}.log"
+        processes.append(start("client", "join", "--folder", str(folders[name]), home=tmp_path, log=joined[name]))
+
+    take_part("anna")
+    until("anna is online", lambda: connections(fleet, tmp_path)["anna"] == "enrolled online", joined["anna"], log)
+
+    # Flower's control interface is not behind the gate, with or without a known key.
+    trust = httpx.create_ssl_context(verify=str(fleet / "ca.pem"))
+    for path in ("/v1/control/list-nodes", "/v1/runtime/pull", "/docs", "/v1/fleet/../control/list-nodes"):
+        assert httpx.post(f"https://127.0.0.1:{port}{path}", verify=trust, content=b"").status_code in (401, 404)
+    assert httpx.post(f"https://127.0.0.1:{port}/v1/fleet/pull-messages", verify=trust).status_code == 401
+
+    # A key that nobody enrolled, at the gate and even at Flower's own port.
+    NodeKey.open(tmp_path / "unknown.key")
+    for at in (port, control):
+        home = tmp_path / f"unknown{at}"
+        (home / "empty").mkdir(parents=True)
+        command = [program("flower-supernode"), "--root-certificates", str(fleet / "ca.pem")]
+        command += ["--superlink", f"127.0.0.1:{at}", "--host", "127.0.0.1", "--port", str(spare)]
+        command += ["--auth-supernode-private-key", str(tmp_path / "unknown.key"), "--max-retries", "1"]
+        with (home / "log").open("wb") as stream:
+            node = subprocess.Popen(
+                command, cwd=home / "empty", env=environment(home), stdout=stream, stderr=stream, start_new_session=True
+            )
+        try:
+            assert node.wait(LIMIT_S) is not None
+        finally:
+            stop(node)
+        assert "activate" in (home / "log").read_text() or "401" in (home / "log").read_text()
+    assert list(connections(fleet, tmp_path)) == ["anna", "ben", "mallory"]
+
+    call("server", "device", "revoke", "mallory", "--folder", str(fleet), home=tmp_path)
+    take_part("mallory")
+    until("mallory is refused", lambda: "turned it away" in joined["mallory"].read_text(), joined["mallory"])
+    assert connections(fleet, tmp_path)["mallory"] == "revoked"
+
+    take_part("ben")
+    assert server.wait(LIMIT_S) == 0, log.read_text() + joined["ben"].read_text()
+    state = StateStore(fleet / "run").load()
+    assert state is not None and [report.accepted for report in state.reports] == [2]
+    spent = {name: len(Ledger.open(folder / "ledger.json").entries()) for name, folder in folders.items()}
+    assert spent == {"anna": 1, "ben": 1, "mallory": 0}
+    events = (fleet / "run" / "events.jsonl").read_text()
+    assert not [word for word in (*folders, "127.0.0.1", str(tmp_path)) if word in events]
+
+    facts = json.loads(call("server", "status", str(fleet), "--json", home=tmp_path))
+    assert facts["fleet"]["devices"] == {"invited": 0, "enrolled": 2, "revoked": 1}
+    assert facts["fleet"]["process"] is None and facts["run"]["finished"]
+    metrics = call("server", "status", str(fleet), "--metrics", home=tmp_path)
+    assert "easel_replies_accepted_total 2" in metrics
+
+    told = json.loads(call("client", "leave", "--folder", str(folders["anna"]), "--json", home=tmp_path))
+    assert told["ledger_kept"] and told["server_told"] is False  # the server has ended
+    assert sorted(path.name for path in folders["anna"].iterdir()) == ["ledger.json", "ledger.json.seal"]
+    assert len(list((pictures[0] / "photos").iterdir())) == 2
