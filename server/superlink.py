@@ -33,7 +33,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 _ANSWER_S = 120.0  # for one flwr command
-_START_S = 60.0
+_START_S = 180.0  # it ends the wait itself when it cannot start; a busy machine may take long
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ def test_stop_ends_the_process_that_holds_the_fleet(fleet: Path, capsys: pytest.
     assert main(["stop", str(fleet)]) == 0
     assert "not running" in capsys.readouterr().out
     script = (
-        "import sys, time; from pathlib import Path\nfrom server.deployment import Fleet; from server import operation\n"
+        "import sys, time; from pathlib import Path\n"
+        "from server.deployment import Fleet; from server import operation\n"
         "with operation._only_one(Fleet.open(Path(sys.argv[1]))):\n    print('on', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(fleet)], cwd=ROOT, stdout=subprocess.PIPE)
