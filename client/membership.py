@@ -79,7 +79,10 @@ class Membership:
         if not path.exists():
             raise MissingError(f"{folder} has joined no fleet", hint="easel join --server HOST:PORT --code CODE ...")
         try:
-            return parse(json.loads(read_bytes(path, limit=1 << 16)), cls, source=str(path))
+            values = json.loads(read_bytes(path, limit=1 << 16))
+            if not isinstance(values, dict):
+                raise ValueError("not an object")
+            return parse(values, cls, source=str(path))
         except (ConfigError, ValueError) as error:
             raise StorageError(f"{path} is damaged", hint="easel leave, then join with a new code") from error
 

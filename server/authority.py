@@ -23,6 +23,7 @@ from shared_model.errors import InputError, StorageError
 
 __all__ = [
     "Pair",
+    "certificate_host",
     "certificate_names",
     "expiry",
     "issue",
@@ -75,11 +76,12 @@ def issue(authority: Pair, hosts: Sequence[str], *, now: datetime) -> Pair:
     if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
         raise StorageError("the authority's key is not an elliptic-curve key", hint="was ca.key replaced?")
     names = list(dict.fromkeys([*hosts, *LOOPBACK]))
+    general = [_general(name) for name in names]
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
     builder = (
         _builder(subject, issuer.subject, key.public_key(), now=now, days=SERVER_DAYS)
-        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(general), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -94,6 +96,12 @@ def certificate_names(certificate: bytes) -> list[str]:
     found = x509.load_pem_x509_certificate(certificate).extensions
     names = found.get_extension_for_class(x509.SubjectAlternativeName).value
     return [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+
+
+def certificate_host(certificate: bytes) -> str:
+    """Return the first host that a server certificate (PEM) was issued for."""
+    name = x509.load_pem_x509_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(name[0].value)
 
 
 def expiry(certificate: bytes) -> datetime:

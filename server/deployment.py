@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 
 from server.authority import (
     Pair,
+    certificate_host,
     certificate_names,
     expiry,
     issue,
@@ -148,9 +149,10 @@ class Fleet:
         return certificate_print(certificate.public_bytes(serialization.Encoding.DER))
 
     def facts(self, *, now: datetime) -> dict[str, Any]:
-        """Return names and end of the server certificate, JSON-ready."""
+        """Return the first name, all names and the end of the server certificate, JSON-ready."""
         certificate = read_bytes(self.certificate)
         return {
+            "host": certificate_host(certificate),
             "hosts": certificate_names(certificate),
             "certificate_ends": expiry(certificate).isoformat(timespec="seconds"),
             "certificate_days_left": (expiry(certificate) - now).days,
@@ -214,7 +216,8 @@ def renew_certificate(fleet: Fleet, *, hosts: Sequence[str], now: datetime) -> d
     """
     if not fleet.ca_key.exists():
         raise MissingError(f"{fleet.ca_key} is not here", hint="put the authority's key back for this command")
-    names = list(hosts) or certificate_names(read_bytes(fleet.certificate))
+    old = read_bytes(fleet.certificate)
+    names = list(hosts) or [certificate_host(old), *certificate_names(old)]
     _write_certificate(fleet, issue(Pair(read_bytes(fleet.ca), read_bytes(fleet.ca_key)), names, now=now))
     return expiry(read_bytes(fleet.certificate))
 

@@ -121,7 +121,7 @@ def _declare_run(run: argparse.ArgumentParser) -> None:
 
 def _init(arguments: argparse.Namespace) -> int:
     from server.deployment import Fleet, ServerConfig, create, renew_certificate, rotate_signing_key
-    from server.operation import utc_now
+    from server.presence import utc_now
 
     now = utc_now()
     if arguments.renew_certificate:
@@ -213,7 +213,7 @@ def _status(arguments: argparse.Namespace) -> int:
 def _facts(arguments: argparse.Namespace) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return the facts of the run and of the fleet, each None where there is none."""
     from server import status
-    from server.operation import fleet_facts, utc_now
+    from server.presence import fleet_facts, utc_now
     from server.state import StateStore
 
     if arguments.folder is None:
@@ -235,7 +235,7 @@ def _describe(fleet: dict[str, Any]) -> str:
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    from server.operation import stop_fleet
+    from server.presence import stop_fleet
 
     stopped = stop_fleet(_fleet(arguments.folder))
     print("stopped; finished rounds are saved" if stopped else "this fleet is not running")
@@ -243,20 +243,21 @@ def _stop(arguments: argparse.Namespace) -> int:
 
 
 def _add(arguments: argparse.Namespace) -> int:
-    from server.operation import registry
+    from server.presence import registry
 
     fleet = _fleet_of(arguments)
     code = registry(fleet).invite(arguments.name, authority=fleet.authority_print(), hours=arguments.hours).code()
-    host, port = fleet.facts(now=_now())["hosts"][0], fleet.config().port
-    command = f"easel join --server {host}:{port} --code {code} --photos DIR --art DIR"
-    facts = {"name": arguments.name, "code": code, "server": f"{host}:{port}", "hours": arguments.hours}
+    host, port = fleet.facts(now=_now())["host"], fleet.config().port
+    server = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    command = f"easel join --server {server} --code {code} --photos DIR --art DIR"
+    facts = {"name": arguments.name, "code": code, "server": server, "hours": arguments.hours}
     text = f"good once, for {arguments.hours:g} hours; give it to the owner over a channel you both trust\n{command}"
     _say(arguments, facts, text)
     return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from server.operation import connected, registry
+    from server.presence import connected, registry
 
     fleet = _fleet_of(arguments)
     states = connected(fleet)
@@ -274,7 +275,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
-    from server.operation import registry
+    from server.presence import registry
 
     device = registry(_fleet_of(arguments)).revoke(arguments.name)
     _say(arguments, device.facts(), f"{device.name} is revoked; a running server shuts it out within seconds")
@@ -292,7 +293,7 @@ def _fleet_of(arguments: argparse.Namespace) -> Fleet:
 
 
 def _now() -> Any:
-    from server.operation import utc_now
+    from server.presence import utc_now
 
     return utc_now()
 

@@ -187,6 +187,8 @@ def serve(gate: Gate, *, host: str, port: int, certificate: Path, key: Path) -> 
         port=port,
         ssl_certfile=str(certificate),
         ssl_keyfile=str(key),
+        lifespan="on",
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -11,7 +11,7 @@ Sample = tuple[Mapping[str, str], float | int | None]
 
 
 def exposition(run: Mapping[str, Any] | None, fleet: Mapping[str, Any] | None) -> str:
-    """Write :func:`server.status.facts` and :func:`server.operation.fleet_facts` as metrics.
+    """Write :func:`server.status.facts` and :func:`server.presence.fleet_facts` as metrics.
 
     Nothing in them is about a single device. What is not known (an epsilon without bound, a run
     that was not started) is left out.

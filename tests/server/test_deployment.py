@@ -80,6 +80,7 @@ def test_a_new_certificate_keeps_authority_and_hosts(fleet: Fleet) -> None:
     assert renew_certificate(fleet, hosts=[], now=later) == expiry(fleet.certificate.read_bytes())
     assert fleet.ca.read_bytes() == authority and fleet.certificate.read_bytes() != before
     assert set(certificate_names(before)) == set(certificate_names(fleet.certificate.read_bytes()))
+    assert fleet.facts(now=later)["host"] == "fleet.example.org"
     renew_certificate(fleet, hosts=["new.example.org"], now=later)
     assert "new.example.org" in fleet.facts(now=later)["hosts"]
     fleet.ca_key.unlink()

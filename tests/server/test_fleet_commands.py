@@ -13,7 +13,7 @@ import pytest
 from server.cli import main
 from server.deployment import Fleet
 from server.metrics import exposition
-from server.operation import running, stop_fleet
+from server.presence import running, stop_fleet
 from shared_model.invitation import Invitation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +62,18 @@ def test_devices_from_the_command_line(
     assert main(["device", "list"]) == 3
 
 
+@pytest.mark.parametrize(
+    ("host", "shown"), [("203.0.113.7", "203.0.113.7:39300"), ("2001:db8::1", "[2001:db8::1]:39300")]
+)
+def test_a_server_that_has_only_an_address(
+    host: str, shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path / "fleet"), "--host", host, "--json"]) == 0
+    capsys.readouterr()
+    assert main(["device", "add", "anna", "--folder", str(tmp_path / "fleet")]) == 0
+    assert f"--server {shown} " in capsys.readouterr().out
+
+
 def test_status_before_any_round(fleet: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["device", "add", "anna", "--folder", str(fleet)]) == 0
     capsys.readouterr()
@@ -91,8 +103,8 @@ def test_stop_ends_the_process_that_holds_the_fleet(fleet: Path, capsys: pytest.
     assert "not running" in capsys.readouterr().out
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from server.deployment import Fleet; from server import operation\n"
-        "with operation._only_one(Fleet.open(Path(sys.argv[1]))):\n    print('on', flush=True); time.sleep(600)"
+        "from server.deployment import Fleet; from server import presence\n"
+        "with presence.only_one(Fleet.open(Path(sys.argv[1]))):\n    print('on', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, str(fleet)], cwd=ROOT, stdout=subprocess.PIPE)
     try:
