@@ -83,7 +83,38 @@ class Commands:
         assert found == code, captured.out + captured.err
         return captured.out if code == 0 else captured.err
 
-    @pytest.mark.skipif(not on_mains(), reason="the default policy waits for mains power")
+    def connections(self, fleet: Path) -> dict[str, str]:
+        found: dict[str, Any] = json.loads(self(operator, "device", "list", "--folder", str(fleet), "--json"))
+        return {item["name"]: f"{item['state']} {item['connection']}".strip() for item in found["devices"]}
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    monkeypatch.setenv("EASEL_HOME", str(tmp_path / "easel"))
+    return Commands(capsys)
+
+
+def start(package: str, *arguments: str, home: Path, log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as stream:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"{package}.cli", *arguments],
+            cwd=home,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "EASEL_HOME": str(home / "easel")},
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def until(what: str, check: Callable[[], bool], *logs: Path) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not check():
+        texts = "\n".join(f"== {log}\n{log.read_text(errors='replace')[-3000:]}" for log in logs if log.exists())
+        assert time.monotonic() < end, f"never: {what}\n{texts}"
+        time.sleep(1.0)
+
+
+@pytest.mark.skipif(not on_mains(), reason="the default policy waits for mains power")
 def test_a_fleet_from_nothing(
     tmp_path: Path,
     processes: list[subprocess.Popen[bytes]],
@@ -105,9 +136,7 @@ def test_a_fleet_from_nothing(
     folders, joined = {}, {}
     for name, own in zip(("anna", "ben", "mallory"), pictures, strict=True):
         folder = folders[name] = tmp_path / "joined" / name
-        code = json.loads(call(operator, "device", "add", name, "--folder", str(fleet), "--json"))[
-            "code"
-        ]
+        code = json.loads(call(operator, "device", "add", name, "--folder", str(fleet), "--json"))["code"]
         assert code not in (fleet / "devices.json").read_text()
         options = ("--server", f"127.0.0.1:{port}", "--code", code, "--photos", str(own / "photos"))
         options += ("--art", str(own / "art"), "--max-epsilon", "3", "--folder", str(folder))
@@ -115,9 +144,9 @@ def test_a_fleet_from_nothing(
         small = HeadConfig(canvas_px=64, atoms=64, candidates=200)
         config = load_device(folder)
         write_device(folder, type(config)(**{**vars(config), "records": 4, "size_px": 64, "head": small}))
-    # A code is good once: another device cannot use it.
-    elsewhere = (*options[:-1], str(tmp_path / "thief"))
-    assert "not good" in call(owner, "join", *elsewhere, "--enroll-only", code=7)
+        # A code is good once: another device cannot use it.
+        elsewhere = (*options[:-1], str(tmp_path / "thief"))
+        assert "not good" in call(owner, "join", *elsewhere, "--enroll-only", code=7)
     assert call.connections(fleet) == dict.fromkeys(folders, "enrolled registered")
 
     def take_part(name: str) -> None:
@@ -151,6 +180,16 @@ def test_a_fleet_from_nothing(
             stop(node)
         assert "activate" in (home / "log").read_text() or "401" in (home / "log").read_text()
     assert list(call.connections(fleet)) == ["anna", "ben", "mallory"]
+
+    # Stopped and started again: nobody enrols again, and the SuperNode that was online comes back by itself.
+    assert "stopped" in call(operator, "stop", str(fleet))
+    assert server.wait(60) == 130 and call.connections(fleet)["anna"] == "enrolled unknown"
+    log = tmp_path / "server2.log"
+    server = start("server", "run", str(fleet), "--backbone", str(weights), home=tmp_path, log=log)
+    processes.append(server)
+    until("the gate listens again", lambda: "devices come to port" in log.read_text(), log)
+    until("anna is back", lambda: call.connections(fleet)["anna"] == "enrolled online", joined["anna"], log)
+    assert joined["anna"].read_text().count("taking part") == 1
 
     call(operator, "device", "revoke", "mallory", "--folder", str(fleet))
     take_part("mallory")
