@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from server.devices import Registry
 from shared_model.errors import FederationError
+from shared_model.files import read_bytes
 
 if TYPE_CHECKING:
     from flwr.supercore.control import ControlHttpClient
@@ -103,7 +104,7 @@ class Registrar:
 
         if self._client is None:
             self._client = ControlHttpClient.from_server_address(
-                self._address, insecure=False, root_certificates=str(self._ca), interceptors=[]
+                self._address, insecure=False, root_certificates=read_bytes(self._ca), interceptors=[]
             )
         return self._client
 

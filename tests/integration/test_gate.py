@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -69,7 +70,7 @@ class House:
         return self.registry.invite(name, authority=self.fleet.authority_print(), hours=1)
 
     def post(self, path: str, *, content: bytes = b"", headers: dict[str, str] | None = None) -> httpx.Response:
-        trust = httpx.create_ssl_context(verify=str(self.fleet.ca))
+        trust = ssl.create_default_context(cafile=str(self.fleet.ca))
         return httpx.post(f"https://{self.server}{path}", content=content, headers=headers, verify=trust)
 
 
