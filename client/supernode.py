@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from client.membership import Membership
 from shared_model.errors import MissingError, StorageError
 from shared_model.files import write_atomic
+from shared_model.processes import end, end_marked, mark
 
 __all__ = ["SuperNode", "command", "end_orphan"]
 
@@ -95,7 +94,7 @@ class SuperNode:
                 os.close(handle)
         except OSError as error:
             raise StorageError(f"cannot start {arguments[0]}: {error.strerror}", hint="easel doctor") from error
-        write_atomic(self._pid, f"{self.pid} {_born(self.pid)}\n".encode(), mode=0o600)
+        mark(self._pid, self.pid)
 
     @property
     def pid(self) -> int:
@@ -116,54 +115,12 @@ class SuperNode:
 
     def stop(self) -> None:
         """Ask it to end (it signs off at the server), wait, and end its session."""
-        _end(self._process.pid, wait=self._wait)
-        self._pid.unlink(missing_ok=True)
-
-    def _wait(self) -> bool:
+        end(self.pid, gone=lambda: self._process.poll() is not None, patience_s=_PATIENCE_S)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.2)
-        return self._process.poll() is not None
+            self._process.wait(_PATIENCE_S)
+        self._pid.unlink(missing_ok=True)
 
 
 def end_orphan(home: Path) -> bool:
-    """End a SuperNode whose supervisor was killed; True if there was one.
-
-    A number that the system has given to another process since is left alone (its start time differs).
-    """
-    path = home / _PID
-    try:
-        pid, born = path.read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return False
-    found = pid.isdigit() and _born(int(pid)) == born and born != ""
-    if found:
-        _end(int(pid), wait=lambda: _gone(int(pid), born))
-    path.unlink(missing_ok=True)
-    return found
-
-
-def _gone(pid: int, born: str) -> bool:
-    time.sleep(0.1)
-    return _born(pid) != born
-
-
-def _end(pid: int, *, wait: object) -> None:
-    """TERM, wait until ``wait()`` is True, then kill what is left of its session."""
-    assert callable(wait)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, signal.SIGTERM)
-        end = time.monotonic() + _PATIENCE_S
-        while not wait() and time.monotonic() < end:
-            pass
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-    wait()
-
-
-def _born(pid: int) -> str:
-    """Return when a process started, in the kernel's ticks; empty if it is gone or a zombie."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if words[0] == "Z" else words[19]
+    """End a SuperNode whose supervisor was killed; True if there was one."""
+    return end_marked(home / _PID, patience_s=_PATIENCE_S)

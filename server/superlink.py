@@ -22,6 +22,7 @@ from typing import Any
 
 from server.bundle import run_config_toml, write_bundle
 from shared_model.errors import FederationError, MissingError, StorageError
+from shared_model.processes import end_marked, mark
 
 __all__ = ["SuperLink", "environment", "program", "stop", "superlink"]
 
@@ -32,6 +33,7 @@ _QUIET = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+_PID = "superlink.pid"
 _ANSWER_S = 120.0  # for one flwr command
 _START_S = 180.0  # it ends the wait itself when it cannot start; a busy machine may take long
 
@@ -168,6 +170,7 @@ def superlink(
         )
     address = f"{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
     _prepare(folder, address, certificates)
+    end_marked(folder / _PID)  # one whose launcher was killed still holds the port and the database
     command = [program("flower-superlink"), "--host", host, "--port", str(port)]
     command += ["--disable-runtime-dependency-installation"]
     command += ["--simulation"] if simulation else ["--database", str(folder / "superlink.db")]
@@ -188,11 +191,13 @@ def superlink(
             start_new_session=True,
         )
     link = SuperLink(process, address, folder)
+    mark(folder / _PID, process.pid)
     try:
         _await_start(link)
         yield link
     finally:
         stop(process)
+        (folder / _PID).unlink(missing_ok=True)
 
 
 def environment(home: Path) -> dict[str, str]:
