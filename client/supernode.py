@@ -28,7 +28,8 @@ _QUIET = {
 }
 _PATIENCE_S = 20.0
 _LARGEST_LOG = 1 << 20
-_REFUSALS = ("Failed to activate", "must be registered", "401 Unauthorized", "not enrolled")
+# What Flower says when it is turned away; at a 401 of the gate it ends "gracefully", unasked.
+_REFUSALS = ("Failed to activate", "must be registered", "SuperNode terminated gracefully")
 _PID = "supernode.pid"
 
 
