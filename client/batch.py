@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -19,21 +19,31 @@ from shared_model.errors import EaselError, Interrupted, StorageError
 from shared_model.files import write_atomic
 from shared_model.head import Head
 from shared_model.images import Picture, encode_picture, load_picture, to_tensor, to_uint8
+from shared_model.stylize import Options
 
 __all__ = ["Painter", "Tally", "paint_files"]
 
 
 @dataclass(frozen=True)
 class Painter:
-    """An engine, a head and the recipe that goes into every picture; ``explains``: write explanations too."""
+    """An engine, a head and the recipe that goes into every picture.
+
+    Attributes
+    ----------
+    explains
+        Write explanations too.
+    metadata
+        Which tags of a photo its painting keeps; one of :data:`shared_model.tags.POLICIES`.
+    """
 
     engine: Engine
     head: Head
     recipe: Recipe
     explains: bool = False
+    metadata: str = "safe"
 
     def paint(self, picture: Picture) -> Picture:
-        """Paint one decoded picture; its transparency stays."""
+        """Paint one decoded picture; its transparency stays, and the tags that may."""
         painted = self.engine.stylize(to_tensor(picture.rgb), self.head, options=self.recipe.options)
         height, width = painted.shape[-2:]
         alpha = picture.alpha
@@ -42,11 +52,17 @@ class Painter:
                 torch.from_numpy(alpha)[None, None].float(), size=(height, width), mode="bilinear", antialias=True
             )
             alpha = sized.round().clamp(0, 255).to(torch.uint8).numpy()[0, 0]
-        return Picture(rgb=to_uint8(painted), alpha=alpha)
+        tags = None if picture.tags is None else picture.tags.allowed(self.metadata)
+        return Picture(rgb=to_uint8(painted), alpha=alpha, tags=tags)
+
+    def frame_options(self) -> Options:
+        """Return the options for frames that have the size of the result already."""
+        return replace(self.recipe.options, size_px=None)
 
     def encode(self, picture: Picture, *, suffix: str) -> bytes:
         """Return the picture file with the recipe inside."""
-        return encode_picture(picture.rgb, suffix=suffix, alpha=picture.alpha, settings=self.recipe.to_settings())
+        settings = self.recipe.to_settings()
+        return encode_picture(picture.rgb, suffix=suffix, alpha=picture.alpha, settings=settings, tags=picture.tags)
 
     def explanation(self, picture: Picture, target: Path) -> tuple[bytes, dict[str, object]]:
         """Return the picture that explains the painting ``target`` of ``picture``, and its facts.
@@ -87,9 +103,14 @@ class Tally:
 
 
 def paint_files(
-    jobs: Sequence[Job], *, painter: Painter, console: Console, clock: Callable[[], float] = time.monotonic
+    jobs: Sequence[Job],
+    *,
+    painter: Painter,
+    console: Console,
+    tally: Tally | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Tally:
-    """Paint every job that is not done yet.
+    """Paint every job that is not done yet, into ``tally`` (default: a new one), which is returned.
 
     Raises
     ------
@@ -98,7 +119,7 @@ def paint_files(
     StorageError
         If a painting cannot be written; painting the rest would only fail again.
     """
-    tally = Tally()
+    tally = Tally() if tally is None else tally
     try:
         with console.progress("painting" if len(jobs) > 1 else "") as advance:
             for number, job in enumerate(jobs):

@@ -54,12 +54,20 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "stylize": Command(
         "client.commands.stylize",
-        "paint photos in a style",
-        "Paint photos with a head (your own or a shipped one), or in the style of a few pictures right away. Nothing "
-        "leaves this computer.",
+        "paint photos and videos in a style",
+        "Paint photos and videos with a head (your own or a shipped one), or in the style of a few pictures right "
+        "away. Nothing leaves this computer.",
         "easel stylize holiday/ --head oil\n"
         "  easel stylize photo.jpg --style monet1.jpg monet2.jpg -o painted.png --strength 0.8\n"
-        "  cat photo.jpg | easel stylize - --head sketch > sketch.png",
+        "  cat photo.jpg | easel stylize - --head sketch > sketch.png\n"
+        "  easel stylize clip.mp4 --head oil --size 512 -o painted.mp4",
+    ),
+    "watch": Command(
+        "client.commands.watch",
+        "paint pictures as they arrive in a folder",
+        "Paint every picture that arrives in a folder, until Ctrl-C. Pictures still being written are left until they "
+        "are whole, paintings are not painted again.",
+        "easel watch ~/incoming --head oil -o ~/painted",
     ),
     "personalize": Command(
         "client.commands.personalize",
@@ -74,11 +82,28 @@ COMMANDS: dict[str, Command] = {
         "is in them. Writes a contact sheet and a bar chart.",
         "easel evaluate my-monet --photos photos/ --art other-monets/",
     ),
+    "prefer": Command(
+        "client.commands.prefer",
+        "choose between paintings: a head learns what you like",
+        "Paint a photo in several manners and learn from your choice. About 15 choices are enough. What is learned "
+        "stays on this computer.",
+        "easel prefer my-monet photo.jpg\n  easel prefer my-monet photo.jpg --choose 3,1\n"
+        "  easel prefer my-monet --apply",
+    ),
     "heads": Command(
         "client.commands.heads",
-        "list, show, rename and delete heads",
+        "list, show, export, import, rename and delete heads",
         "The heads on this computer: your own, and those that come with easel.",
-        "easel heads list\n  easel heads show my-monet\n  easel heads delete my-monet",
+        "easel heads list --sheet heads.png\n  easel heads export my-monet monet.head --passphrase\n"
+        "  easel heads import monet.head --name claude\n  easel heads delete my-monet",
+    ),
+    "serve": Command(
+        "client.commands.serve",
+        "paint for other programs of this computer",
+        "Keep a painter warm for the programs of this user: gRPC on a Unix socket that only this user can open, or on "
+        " loopback with a token. See docs/daemon.md and protos/studio.proto.",
+        "easel serve\n  easel serve --tcp 127.0.0.1:7171\n  easel serve --status\n  easel serve --stop",
+        torch=False,
     ),
     "train": Command(
         "client.commands.train",
@@ -110,11 +135,26 @@ COMMANDS: dict[str, Command] = {
         "easel privacy",
         torch=False,
     ),
+    "export": Command(
+        "client.commands.export",
+        "write a head's paintings as one ONNX file",
+        "Export the whole painting of a head (draft, backbone, finish) to ONNX, for other programs and the browser. "
+        "The file contains small pieces of the pictures that the head was made from.",
+        "easel export oil.onnx --head oil",
+    ),
+    "studio": Command(
+        "client.commands.studio",
+        "open the studio: paint on a page in your browser",
+        "Serve a page to this computer's browser: drop photos, choose styles, compare, make heads, look back. Nothing "
+        "leaves this computer.",
+        "easel studio\n  easel studio --no-browser --port 8700",
+    ),
     "doctor": Command(
         "client.commands.doctor",
         "check this installation and say how to fix it",
-        "Look at Python, torch, memory, the backbone, the heads and the home folder.",
-        "easel doctor",
+        "Look at Python, torch, GPU, memory, disk, the backbone, the heads and the home folder. Exit code 1 if "
+        "something will not work, 0 if all works or could only be better.",
+        "easel doctor\n  easel doctor --json",
         torch=False,
     ),
 }

@@ -19,7 +19,7 @@ from shared_model.errors import EaselError
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
-__all__ = ["Console", "format_bytes", "format_seconds"]
+__all__ = ["Advance", "Console", "format_bytes", "format_seconds"]
 
 Advance = Callable[[float, str], None]
 

@@ -21,9 +21,16 @@ PACKAGES = ("client", "protos", "server", "shared_model", "simulations")
 OPTIONAL = (
     ("flwr", "client", "training together with other devices"),
     ("opacus", "client", "training under example-level differential privacy"),
+    ("grpc_reflection", "daemon", "easel serve, painting for other programs"),
     ("skimage", "sim", "the demo's default photos"),
     ("ray", "sim", "simulating many devices in parallel"),
+    ("starlette", "studio", "the studio in your browser"),
     ("tensorboard", "train", "curves and sample grids of easel train"),
+    ("onnx", "export", "easel export, heads for other programs and the browser"),
+    ("onnxscript", "export", "easel export"),
+    ("onnxruntime", "export", "checking what easel export has written"),
+    ("av", "video", "painting videos"),
+    ("cryptography", "passphrase", "heads sealed with a passphrase"),
 )
 _STATES = ("ok", "warn", "fail")
 
@@ -67,6 +74,7 @@ def examine(*, environ: Mapping[str, str] | None = None) -> list[Check]:
     environ
         Environment variables; default: this process's.
     """
+    from client.machine import check_disk, check_memory, look_at_gpu
     from client.paths import home_folder
 
     home = home_folder(environ=environ)
@@ -74,7 +82,9 @@ def examine(*, environ: Mapping[str, str] | None = None) -> list[Check]:
         ("python", _python),
         ("packages", check_shadows),
         ("torch", _torch),
-        ("memory", _memory),
+        ("gpu", look_at_gpu),
+        ("memory", check_memory),
+        ("disk", lambda: check_disk(home)),
         ("backbone", _backbone),
         ("home", lambda: check_home(home)),
         ("heads", lambda: _heads(environ)),
@@ -131,31 +141,6 @@ def _torch() -> list[Check]:
     if devices == ("cpu",):
         checks.append(Check("torch", "ok", "no GPU found: easel paints on the CPU, about a second a picture"))
     return checks
-
-
-def _memory() -> list[Check]:
-    total, free = _memory_bytes()
-    if total == 0:
-        return [Check("memory", "ok", "this system does not say how much memory there is")]
-    text = f"{free / 1e9:.1f} GB of {total / 1e9:.1f} GB memory free"
-    if free < 1.5e9:
-        return [Check("memory", "warn", text, "close other programs, or paint with --size 1024")]
-    return [Check("memory", "ok", text)]
-
-
-def _memory_bytes() -> tuple[int, int]:
-    """Return total and available memory in bytes, 0 if the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        values = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
-        return values["MemTotal"], values["MemAvailable"]
-    except (OSError, KeyError, ValueError):
-        pass
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError, AttributeError):
-        return 0, 0
-    return total, total
 
 
 def _backbone() -> list[Check]:

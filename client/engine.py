@@ -1,9 +1,13 @@
-"""The painter at work: one backbone on the best device of this machine, kept warm over many pictures."""
+"""The painter at work: one backbone on the best device of this machine, kept warm over many pictures.
+
+Nothing is compiled or captured: on a processor ``torch.compile`` makes the backbone faster by less than its own
+start costs for hundreds of pictures (docs/performance.md), and on a GPU it could not be measured.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,13 +18,14 @@ from shared_model.config import ModelConfig
 from shared_model.errors import InputError, MissingError
 from shared_model.explain import Explanation, explain
 from shared_model.head import Head
-from shared_model.stylize import Options, stylize
+from shared_model.stylize import ROWS, Options, stylize
 
-__all__ = ["DEVICES", "PRECISIONS", "Engine", "Plan", "available_devices", "plan"]
+__all__ = ["DEVICES", "PRECISIONS", "Engine", "Plan", "available_devices", "native_bf16", "plan"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_FEWEST_ROWS = 8  # of a large photo, finished at once when memory is short
 
 
 @dataclass(frozen=True)
@@ -49,17 +54,41 @@ def available_devices() -> tuple[str, ...]:
     return (*found, "cpu")
 
 
-def plan(*, device: str = "auto", precision: str = "auto", available: tuple[str, ...] | None = None) -> Plan:
+def native_bf16(device: str) -> bool:
+    """Tell whether a device computes in bfloat16 by itself: other processors and cards imitate it, slowly."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def plan(
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    available: tuple[str, ...] | None = None,
+    bf16: Callable[[str], bool] = native_bf16,
+) -> Plan:
     """Choose device and precision.
+
+    With ``auto`` the backbone computes in bfloat16 where the device does so natively, else in float32. The
+    backbone only corrects the draft, so a painting moves by less than half a level of 255 (docs/performance.md).
+    On a processor that was measured to be faster. On CUDA no card was at hand: bfloat16 is taken there because it
+    halves what is moved, runs on the tensor cores of Ampere and later, and, unlike float16, has the range of float32,
+    so that no photo can overflow it. On MPS nothing could be measured and float32 stays.
 
     Parameters
     ----------
     device
         One of `DEVICES`; ``auto`` takes the first available one.
     precision
-        One of `PRECISIONS`; ``auto`` is float32.
+        One of `PRECISIONS`.
     available
         Devices to choose from; default: those of this machine.
+    bf16
+        Tells whether a device computes in bfloat16 natively.
 
     Raises
     ------
@@ -78,7 +107,9 @@ def plan(*, device: str = "auto", precision: str = "auto", available: tuple[str,
             f"there is no {device} device that torch can use here", hint=f"use --device auto or {present[0]}"
         )
     chosen = present[0] if device == "auto" else device
-    return Plan(device=torch.device(chosen), dtype=_DTYPES["fp32" if precision == "auto" else precision])
+    if precision == "auto":
+        precision = "bf16" if bf16(chosen) else "fp32"
+    return Plan(device=torch.device(chosen), dtype=_DTYPES[precision])
 
 
 class Engine:
@@ -90,6 +121,15 @@ class Engine:
         Copied; the caller's stays as it is.
     device, precision
         See :func:`plan`.
+    rows
+        How many rows of a large photo are finished at once. Halved, down to 8, when memory runs out.
+
+    Attributes
+    ----------
+    plan
+        Where and how it computes.
+    hand
+        The backbone, ready there.
 
     Raises
     ------
@@ -97,11 +137,14 @@ class Engine:
         If the device asked for is not there.
     """
 
-    def __init__(self, backbone: Backbone, *, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(self, backbone: Backbone, *, device: str = "auto", precision: str = "auto", rows: int = ROWS) -> None:
+        if rows < 1:
+            raise ValueError(f"rows must be at least 1, not {rows}")
         self.plan = plan(device=device, precision=precision)
-        self._backbone = _Hand(backbone.config, dtype=self.plan.dtype)
-        self._backbone.load_state_dict(backbone.state_dict())
-        self._backbone.to(self.plan.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.rows = rows
+        self.hand = _Hand(backbone.config, dtype=self.plan.dtype)
+        self.hand.load_state_dict(backbone.state_dict())
+        self.hand.to(self.plan.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def stylize(self, photo: Tensor, head: Head, *, options: Options | None = None) -> Tensor:
         """Paint one photo.
@@ -123,22 +166,31 @@ class Engine:
         Raises
         ------
         InputError
-            If there is not enough memory for a picture of this size.
+            If there is not enough memory for a picture of this size, not even in the narrowest bands.
         CompatibilityError
             If the head was made for another backbone.
         """
+        with torch.inference_mode(), _memory_errors(self.plan.device):
+            while True:
+                try:
+                    return self._stylize(photo, head, options=options or Options())
+                except (MemoryError, RuntimeError) as error:
+                    if self.rows <= _FEWEST_ROWS or not _is_lack_of_memory(error):
+                        raise
+                self.rows = max(_FEWEST_ROWS, self.rows // 2)  # here, where what the failure held is free again
+                if self.plan.device.type == "cuda":
+                    torch.cuda.empty_cache()
+
+    def _stylize(self, photo: Tensor, head: Head, *, options: Options) -> Tensor:
         place = self.plan.device
-        with torch.inference_mode(), _memory_errors(place):
-            painted = stylize(
-                photo.to(place), head=head.to(place), backbone=self._backbone, options=options or Options()
-            )
-            return painted.float().cpu()
+        painted = stylize(photo.to(place), head=head.to(place), backbone=self.hand, options=options, rows=self.rows)
+        return painted.float().cpu()
 
     def explain(self, photo: Tensor, head: Head, *, options: Options | None = None) -> Explanation:
         """Take the painting of one photo apart; see :func:`shared_model.explain.explain` and :meth:`stylize`."""
         place = self.plan.device
         with torch.inference_mode(), _memory_errors(place):
-            return explain(photo.to(place), head=head.to(place), backbone=self._backbone, options=options)
+            return explain(photo.to(place), head=head.to(place), backbone=self.hand, options=options)
 
 
 class _Hand(Backbone):
@@ -163,9 +215,16 @@ def _memory_errors(device: torch.device) -> Iterator[None]:
     """Turn every way in which torch says "out of memory" into one line with a hint."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        told = str(error).lower()
-        if isinstance(error, RuntimeError) and "out of memory" not in told and "can't allocate memory" not in told:
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
             raise
         hint = "try a smaller --size" + ("" if device.type == "cpu" else ", or --device cpu")
         raise InputError("not enough memory to paint a picture of this size", hint=hint) from error
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Tell a lack of memory, which torch reports in four ways, from a bug."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    told = str(error).lower()
+    return "out of memory" in told or "can't allocate memory" in told

@@ -14,7 +14,7 @@ The rules, the same for one picture and for a thousand:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from client.recipe import Recipe
 from shared_model.errors import EaselError, InputError
 from shared_model.images import SAVE_SUFFIXES, SUFFIXES, find_pictures, read_settings
 
-__all__ = ["Job", "Source", "find_sources", "plan"]
+__all__ = ["PICTURES", "Job", "Kind", "Source", "find_sources", "plan"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,29 @@ class Job:
     done: bool = False
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What is made: pictures or videos.
+
+    Attributes
+    ----------
+    suffix
+        Of a name that is made up.
+    known, saved
+        Suffixes that mean a file of this kind, and those of them that can be written.
+    read
+        Reads the recipe out of one.
+    """
+
+    suffix: str
+    known: tuple[str, ...]
+    saved: tuple[str, ...]
+    read: Callable[[Path], Recipe]
+
+
+PICTURES = Kind(".png", SUFFIXES, SAVE_SUFFIXES, Recipe.read)
+
+
 def find_sources(arguments: Sequence[str]) -> tuple[list[Source], int]:
     """Find the photos that files, folders and patterns mean.
 
@@ -89,7 +112,15 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], int]:
     return list(found.values()), skipped
 
 
-def plan(sources: Sequence[Source], *, out: str | None, tag: str, recipe: Recipe, overwrite: bool = False) -> list[Job]:
+def plan(
+    sources: Sequence[Source],
+    *,
+    out: str | None,
+    tag: str,
+    recipe: Recipe,
+    overwrite: bool = False,
+    kind: Kind = PICTURES,
+) -> list[Job]:
     """Say where each painting goes; writes nothing.
 
     Parameters
@@ -98,75 +129,79 @@ def plan(sources: Sequence[Source], *, out: str | None, tag: str, recipe: Recipe
         A file (one photo only), a folder, or ``None`` for beside each photo.
     tag
         What is added to the photo's name.
+    kind
+        What is made of them.
 
     Raises
     ------
     InputError
         If ``out`` is a file that exists, cannot be written as a picture, or is meant for many photos.
     """
-    if out is not None and names_a_file(out):
-        return [_single(sources, Path(out).expanduser(), recipe=recipe, overwrite=overwrite)]
+    if out is not None and names_a_file(out, kind=kind):
+        return [_single(sources, Path(out).expanduser(), recipe=recipe, overwrite=overwrite, kind=kind)]
     if out is not None and (blocker := Path(out).expanduser()).is_file():
         raise InputError(
-            f"{blocker} is a file that cannot hold a picture", hint=f"use a folder or {' '.join(SAVE_SUFFIXES)}"
+            f"{blocker} is a file that cannot hold the result", hint=f"use a folder or {' '.join(kind.saved)}"
         )
     taken: set[Path] = set()
     jobs = []
     for source in sources:
         folder = source.path.parent if out is None else Path(out).expanduser() / source.folder
-        jobs.append(_numbered(source.path, folder, tag=tag, recipe=recipe, taken=taken, overwrite=overwrite))
+        jobs.append(_numbered(source.path, folder, tag=tag, recipe=recipe, taken=taken, overwrite=overwrite, kind=kind))
         taken.add(jobs[-1].target)
     return jobs
 
 
-def names_a_file(out: str) -> bool:
-    """Tell whether ``-o out`` means a picture file rather than a folder."""
+def names_a_file(out: str, *, kind: Kind = PICTURES) -> bool:
+    """Tell whether ``-o out`` means a file rather than a folder."""
     path = Path(out).expanduser()
-    return not out.endswith(("/", "\\")) and not path.is_dir() and path.suffix.lower() in SUFFIXES
+    return not out.endswith(("/", "\\")) and not path.is_dir() and path.suffix.lower() in kind.known
 
 
-def _single(sources: Sequence[Source], target: Path, *, recipe: Recipe, overwrite: bool) -> Job:
+def _single(sources: Sequence[Source], target: Path, *, recipe: Recipe, overwrite: bool, kind: Kind) -> Job:
     if len(sources) != 1:
         raise InputError(
             f"{len(sources)} photos cannot all go to {target}", hint="give -o a folder, such as -o painted/"
         )
-    if target.suffix.lower() not in SAVE_SUFFIXES:
+    if target.suffix.lower() not in kind.saved:
         raise InputError(
-            f"cannot save a picture as '{target.suffix}'", hint=f"use a name that ends in {', '.join(SAVE_SUFFIXES)}"
+            f"cannot save it as '{target.suffix}'", hint=f"use a name that ends in {', '.join(kind.saved)}"
         )
     source = sources[0].path
-    done = not overwrite and _is_done(source, target, recipe)
+    done = not overwrite and _is_done(source, target, recipe, kind)
     if target.exists() and not overwrite and not done:
         raise InputError(f"{target} is there already", hint="add --overwrite to replace it, or choose another name")
     return Job(source=source, target=target, done=done)
 
 
-def _numbered(source: Path, folder: Path, *, tag: str, recipe: Recipe, taken: set[Path], overwrite: bool) -> Job:
-    for target in _names(folder, f"{source.stem}-{tag}"):
+def _numbered(
+    source: Path, folder: Path, *, tag: str, recipe: Recipe, taken: set[Path], overwrite: bool, kind: Kind
+) -> Job:
+    for target in _names(folder, f"{source.stem}-{tag}", kind.suffix):
         if target in taken:
             continue
         if overwrite or not target.exists():
             return Job(source=source, target=target)
-        if _is_done(source, target, recipe):
+        if _is_done(source, target, recipe, kind):
             return Job(source=source, target=target, done=True)
     raise AssertionError("names never end")
 
 
-def _names(folder: Path, stem: str) -> Iterator[Path]:
-    yield folder / f"{stem}.png"
+def _names(folder: Path, stem: str, suffix: str) -> Iterator[Path]:
+    yield folder / f"{stem}{suffix}"
     number = 2
     while True:
-        yield folder / f"{stem}-{number}.png"
+        yield folder / f"{stem}-{number}{suffix}"
         number += 1
 
 
-def _is_done(source: Path, target: Path, recipe: Recipe) -> bool:
+def _is_done(source: Path, target: Path, recipe: Recipe, kind: Kind) -> bool:
     """Tell whether ``target`` is what ``recipe`` makes of ``source``, painted after the photo was last changed."""
     try:
         return (
             target.is_file()
             and target.stat().st_mtime_ns >= source.stat().st_mtime_ns
-            and recipe.same_painting(Recipe.read(target))
+            and recipe.same_painting(kind.read(target))
         )
     except (EaselError, OSError):
         return False

@@ -18,11 +18,13 @@ from shared_model.config import parse
 from shared_model.errors import ConfigError, InputError
 from shared_model.head import Head
 from shared_model.images import read_settings
+from shared_model.look import Look
+from shared_model.mix import MAX_HEADS, Mixed
 from shared_model.stylize import Options
 
 __all__ = ["Recipe"]
 
-FORMAT = 1
+FORMAT = 2  # written as 1, which older versions read, where nothing in it needs 2
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Recipe:
         The painter's options.
     version
         Version of easel.
+    mix
+        Names and shares of the heads that were mixed; empty for a single head.
+    look
+        How the head was bent.
     """
 
     head: str
@@ -48,22 +54,48 @@ class Recipe:
     backbone: str
     options: Options = field(default_factory=Options)
     version: str = __version__
+    mix: tuple[tuple[str, float], ...] = ()
+    look: Look = field(default_factory=Look)
 
     @classmethod
-    def of(cls, head: Head, *, name: str, options: Options) -> Recipe:
-        """Return the recipe of pictures painted by ``head``, which its owner calls ``name``."""
-        return cls(head=name, head_digest=_digest(head), backbone=head.backbone, options=options)
+    def of(
+        cls,
+        head: Head,
+        *,
+        name: str,
+        options: Options,
+        look: Look | None = None,
+        mix: tuple[tuple[str, float], ...] = (),
+    ) -> Recipe:
+        """Return the recipe of pictures painted by ``head``, which its owner calls ``name``.
+
+        Parameters
+        ----------
+        head
+            As it is stored, or a mix of such heads: before ``look`` is applied.
+        mix
+            What its owner calls the heads of a mix, and their shares.
+        """
+        digest, look = _digest(head), look or Look()
+        return cls(head=name, head_digest=digest, backbone=head.backbone, options=options, mix=mix, look=look)
 
     def to_settings(self) -> dict[str, object]:
         """Return what is embedded in the picture: plain JSON values."""
-        return {
-            "format": FORMAT,
+        settings: dict[str, object] = {
+            "format": 1,
             "easel": self.version,
             "head": self.head,
             "head_digest": self.head_digest,
             "backbone": self.backbone,
             "options": dataclasses.asdict(self.options),
         }
+        if self.mix or self.look != Look():
+            settings |= {
+                "format": FORMAT,
+                "look": dataclasses.asdict(self.look),
+                "mix": [list(part) for part in self.mix],
+            }
+        return settings
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, object]) -> Recipe:
@@ -74,13 +106,13 @@ class Recipe:
         InputError
             If it is not one, or of a later format.
         """
-        if settings.get("format") != FORMAT:
+        if settings.get("format") not in (1, FORMAT):
             raise InputError(
                 f"unknown format {settings.get('format')!r} of the embedded settings",
                 hint="the picture was made by another version of easel: update easel",
             )
-        options = settings.get("options")
-        if not isinstance(options, Mapping):
+        options, look = settings.get("options"), settings.get("look", {})
+        if not isinstance(options, Mapping) or not isinstance(look, Mapping):
             raise InputError("the embedded settings have no options", hint="the picture's settings were changed")
         return cls(
             head=_text(settings, "head"),
@@ -88,6 +120,8 @@ class Recipe:
             backbone=_text(settings, "backbone"),
             options=parse(options, Options, source="the embedded settings"),
             version=_text(settings, "easel"),
+            mix=_mix(settings.get("mix", [])),
+            look=parse(look, Look, source="the embedded settings"),
         )
 
     @classmethod
@@ -120,6 +154,9 @@ class Recipe:
 
 def _digest(head: Head) -> str:
     """Return 12 hex digits of a head's content; safetensors writes the entries of its header in any order."""
+    if isinstance(head, Mixed):
+        told = [[_digest(part), round(share, 6)] for part, share in zip(head.parts, head.shares, strict=True)]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
     data = head.to_bytes()
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8:end]), sort_keys=True)
@@ -131,3 +168,14 @@ def _text(settings: Mapping[str, object], key: str) -> str:
     if not isinstance(value, str) or len(value) > 200 or not value.isprintable():
         raise InputError(f"{key!r} in the embedded settings is not a short text", hint="the picture was changed")
     return value
+
+
+def _mix(entries: object) -> tuple[tuple[str, float], ...]:
+    """Check the heads and shares of a mix."""
+    parts: list[tuple[str, float]] = []
+    for entry in entries if isinstance(entries, list) else [None]:
+        name, share = entry if isinstance(entry, list) and len(entry) == 2 else ("", None)
+        if not isinstance(share, float) or not 0 < share <= 1 or len(parts) == MAX_HEADS:
+            raise InputError("the mix in the embedded settings makes no sense", hint="the picture was changed")
+        parts.append((_text({"mix": name}, "mix"), share))
+    return tuple(parts)

@@ -120,6 +120,16 @@ class Home:
         """Folder of what this device trains with: its settings, cached records and privacy ledger."""
         return self.folder / "device"
 
+    def preferences_path(self, name: str) -> Path:
+        """Return where the owner's choices for a head lie (:mod:`client.preferences`), there or not.
+
+        Raises
+        ------
+        InputError
+            If the name cannot be that of a head.
+        """
+        return self.folder / "preferences" / f"{check_name(name)}.json"
+
     def prepare(self) -> None:
         """Make the folders, so that a home that cannot be written to is known before any work.
 
@@ -215,7 +225,10 @@ class Home:
         return HeadFile(name=path.stem, path=path, shipped=False, size_bytes=len(data))
 
     def delete_head(self, name: str) -> HeadFile:
-        """Delete an own head for good and return what was deleted.
+        """Delete an own head for good, with what was learned about it, and return what was deleted.
+
+        The owner's choices for it and what a crash may have left of it go too. Copies in backups, and blocks that a
+        disk has not reused yet, are out of reach.
 
         Raises
         ------
@@ -228,6 +241,8 @@ class Home:
         """
         head = self._own_head(name, "deleted")
         try:
+            for path in (self.preferences_path(head.name), *self._leftovers(head.name)):
+                path.unlink(missing_ok=True)
             head.path.unlink()
         except OSError as error:
             raise StorageError(f"cannot delete {head.path}: {error.strerror}", hint="check its permissions") from error
@@ -239,9 +254,24 @@ class Home:
         path = self.check_free(new_name)
         try:
             head.path.rename(path)
+            learned, target = self.preferences_path(head.name), self.preferences_path(path.stem)
+            target.unlink(missing_ok=True)
+            if learned.exists():
+                learned.rename(target)
         except OSError as error:
             raise StorageError(f"cannot rename {head.path}: {error.strerror}", hint="check its permissions") from error
         return HeadFile(name=path.stem, path=path, shipped=False, size_bytes=head.size_bytes)
+
+    def _leftovers(self, name: str) -> list[Path]:
+        """Temporary files that a crash while writing head or choices left."""
+        known = {self.heads_folder: f"{name}{SUFFIX}", self.folder / "preferences": f"{name}.json"}
+        return [
+            path
+            for folder, file in known.items()
+            if folder.is_dir()
+            for path in folder.iterdir()
+            if path.name.startswith(f".{file[:60]}.") and path.suffix == ".tmp"
+        ]
 
     def _own_head(self, name: str, verb: str) -> HeadFile:
         head = self.find(name)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from shared_model.pyramid import luminance
 from shared_model.quantiles import curve, follow, quantiles, sample, soften
 
 __all__ = ["TONES", "ColorStats", "mapping", "transfer"]
@@ -22,6 +23,8 @@ TONES = 129  # quantiles kept per axis
 _FLOOR = 3e-4  # added to every variance: greyscale or single-colored pictures stay finite
 _SHARE = 0.5  # how far tones move onto the paintings': all the way, skies break into bands
 _SOFT = 0.05  # of its inputs a tone curve is averaged over: the grain of an overexposed sky stays grain
+_PAPER = 0.75  # a palette is paper and ink where this much of it lies within a tenth of its range ...
+_BRIGHT, _CONTRAST = 0.7, 0.15  # ... and that paper is this bright, and this much brighter than the ink
 _CHUNK = 1 << 21  # pixels summed at once
 
 
@@ -51,6 +54,20 @@ class ColorStats:
         mean, covariance = _moments(pixels)
         axes = torch.linalg.eigh(covariance)[1].T.contiguous()
         return ColorStats(mean, covariance, axes, quantiles(axes @ (sample(pixels) - mean[:, None]), TONES))
+
+    def ink_share(self) -> float:
+        """Return how much of the palette is ink, in (0, 1), if it is that of a line drawing on bright paper; else 0."""
+        tones = self.tones[-1]  # along the axis of largest variance
+        span = float(tones[-2] - tones[1])
+        alike = ((tones[:, None] - tones[None, :]).abs() <= 0.1 * span).float().mean(1)
+        paper = int(alike.argmax())
+        if span <= 0 or float(alike[paper]) < _PAPER:
+            return 0.0
+        ends = torch.stack([tones[paper], tones[1], tones[-2]])[:, None] * self.axes[-1] + self.mean
+        lights = luminance(ends[:, :, None, None]).flatten()
+        if float(lights[0]) < _BRIGHT or float(lights[0] - lights.min()) < _CONTRAST:
+            return 0.0
+        return float(((tones - tones[paper]).abs() > 0.3 * span).float().mean().clamp_min(0.005))
 
 
 def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:

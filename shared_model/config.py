@@ -264,6 +264,9 @@ def parse(values: Mapping[str, Any], cls: type[T], *, source: str) -> T:
     """
     if not dataclasses.is_dataclass(cls):
         raise TypeError(f"{cls!r} is not a dataclass")
+    source_holds: object = values  # JSON and manifests from strangers may hold anything
+    if not isinstance(source_holds, Mapping):
+        raise ConfigError(f"{source}: not a table of settings", hint="was it made by another version of easel?")
     types_of = typing.get_type_hints(cls)
     known = {item.name for item in dataclasses.fields(cls) if item.init}
     arguments: dict[str, Any] = {}

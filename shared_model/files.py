@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
 from shared_model.errors import StorageError
 
 __all__ = ["read_bytes", "write_atomic"]
+
+_PIECE = 1 << 20
 
 
 def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644) -> Path:
@@ -59,23 +62,37 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644) -> Path:
     return target
 
 
-def read_bytes(path: Path | str, *, limit: int = 1 << 30) -> bytes:
+def read_bytes(path: Path | str, *, limit: int = 1 << 30, ordinary: bool = False) -> bytes:
     """Read a whole file, refusing one larger than ``limit`` bytes.
+
+    With ``ordinary`` pipes and devices are refused: they may never begin, or never end.
 
     Raises
     ------
     StorageError
-        If the file cannot be read or is larger than ``limit``.
+        If it cannot be read, is larger than ``limit``, or is not as ordinary as asked for.
     """
     source = Path(path)
     try:
-        if source.stat().st_size > limit:
-            raise StorageError(f"{source} is larger than {limit} bytes", hint="is this the right file?")
-        return source.read_bytes()
+        with open(source, "rb", opener=_open_at_once if ordinary else None) as stream:
+            facts = os.fstat(stream.fileno())
+            if ordinary and not stat.S_ISREG(facts.st_mode):
+                raise StorageError(f"{source} is not an ordinary file", hint="is this the right file?")
+            data = stream.read(min(limit, facts.st_size) + 1)
+            while len(data) <= limit and (more := stream.read(_PIECE)):  # a pipe tells no size beforehand
+                data += more
     except OSError as error:
         raise StorageError(
             f"cannot read {source}: {error.strerror}", hint="check the path and its permissions"
         ) from error
+    if len(data) > limit:
+        raise StorageError(f"{source} is larger than {limit} bytes", hint="is this the right file?")
+    return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for somebody at the other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _storage_error(target: Path, error: OSError) -> StorageError:

@@ -24,8 +24,10 @@ from shared_model.brush import abstract, bristles, directions, hold_tone, show_t
 from shared_model.color import TONES, ColorStats, transfer
 from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
-from shared_model.errors import CompatibilityError, InputError, StorageError
+from shared_model.errors import CompatibilityError, ConfigError, InputError, StorageError
+from shared_model.head_format import BANDS, check_count, check_tensors, check_text
 from shared_model.images import resize_short
+from shared_model.lines import draw
 from shared_model.provenance import check_origin, read_optional, thumbnail
 from shared_model.pyramid import halve, pyramid, resize_like
 from shared_model.samples import sample_photos
@@ -37,17 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "Draft", "Head"]
 
 FORMAT = "easel-head-2"
+_STRIDES = (4, 3, 2)  # mean distance of look-ups in pixels, finest level first
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
-_NUMBERS = (
-    "color.mean",
-    "color.covariance",
-    "color.axes",
-    "color.tones",
-    "surface.contrast",
-    "surface.values",
-    "modulation",
-)
-_BANDS = 5  # Laplacian bands whose distributions a head remembers
 
 
 @dataclass(frozen=True)
@@ -129,7 +122,7 @@ class Head:
             images=len(styles),
             created=created,
             color=ColorStats.of(sized),
-            surface=Surface.of(sized, count=_BANDS),
+            surface=Surface.of(sized, count=BANDS),
             levels=levels,
             modulation=torch.zeros(0),
             thumbnails=tuple(thumbnail(picture) for picture in sized),
@@ -175,8 +168,13 @@ class Head:
         return self.redraft(self.colored(photo), seed=seed, detail=detail)
 
     def colored(self, photo: Tensor) -> Tensor:
-        """Return what a draft follows: the photo without its grain, in the owner's palette."""
-        return transfer(abstract(photo, self.config.abstraction), self.color)
+        """Return what a draft follows, in the owner's palette: the photo without its grain, or a drawing of it.
+
+        It is a drawing where the owner's pictures are ink on paper (:mod:`shared_model.lines`).
+        """
+        share = self.color.ink_share()
+        seen = draw(photo, share) if share > 0 else abstract(photo, self.config.abstraction)
+        return transfer(seen, self.color)
 
     @torch.no_grad()
     def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
@@ -197,13 +195,17 @@ class Head:
                 field, trail = along, trails(along, self.config.stroke)
             painted = painted + self._roughness(level, painted, field, trail, generator)
             painted, chosen = self.levels[level].repaint(
-                painted, stride=3 if level == 0 else 2, seed=1 + seed * 16 + level
+                painted, stride=self._stride(level), seed=1 + seed * 16 + level
             )
             choices.append(chosen)
         painted = hold_tone(painted, colored, self.config.tone)
         if detail > 0:
             painted = show_through(painted, colored, detail)
         return Draft(colored, self.finish(painted), tuple(reversed(choices)))
+
+    def _stride(self, level: int) -> int:
+        """Return the mean distance of look-ups: at most what patches cover however their grid is jittered."""
+        return min(_STRIDES[min(level, len(_STRIDES) - 1)], (self.config.patch + 1) // 2)
 
     def finish(self, painted: Tensor) -> Tensor:
         """Give a painting ``(1, 3, H, W)`` at canvas scale the strength of the owner's marks; in [0, 1]."""
@@ -279,26 +281,26 @@ class Head:
             length = int.from_bytes(data[:8], "little")
             metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
             tensors = safetensors.torch.load(data)
-        except (safetensors.SafetensorError, ValueError, AttributeError) as error:
+        except (safetensors.SafetensorError, ValueError, AttributeError, RecursionError) as error:
             raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error
         if metadata.get("format") != FORMAT:
             raise CompatibilityError(f"not a head of format {FORMAT}", hint="was it made by another version of easel?")
         try:
             facts = json.loads(metadata["head"])
             config = parse(facts["config"], HeadConfig, source="head")
+            check_tensors(tensors, config)
             levels = tuple(_read_level(tensors, i) for i in range(config.levels))
-            images = int(facts["images"])
-            _check(levels, config, images)
+            images = check_count(facts["images"])
+            for level in levels:
+                if level.origin is not None:
+                    check_origin(level.origin, count=len(level.price), images=images)
             untuned, thumbnails = read_optional(tensors, images=images)
-            numbers = [tensors[key] for key in _NUMBERS]
-            if not all(bool(torch.isfinite(t).all()) for t in numbers):
-                raise ValueError("not finite")
             return Head(
-                name=str(facts["name"]),
+                name=check_text(facts["name"]),
                 config=config,
-                backbone=str(facts["backbone"]),
+                backbone=check_text(facts["backbone"]),
                 images=images,
-                created=str(facts["created"]),
+                created=check_text(facts["created"]),
                 color=ColorStats(
                     tensors["color.mean"].view(3),
                     tensors["color.covariance"].view(3, 3),
@@ -306,35 +308,21 @@ class Head:
                     tensors["color.tones"].view(3, TONES),
                 ),
                 surface=Surface(
-                    tensors["surface.contrast"].view(_BANDS, CONTRASTS),
-                    tensors["surface.values"].view(_BANDS, 3, VALUES),
+                    tensors["surface.contrast"].view(BANDS, CONTRASTS),
+                    tensors["surface.values"].view(BANDS, 3, VALUES),
                 ),
                 levels=levels,
                 modulation=tensors["modulation"].flatten(),
                 untuned=untuned,
                 thumbnails=thumbnails,
             )
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
             raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error
 
 
 def _read_level(tensors: dict[str, Tensor], index: int) -> Dictionary:
     patches, center, basis, price = (tensors[f"levels.{index}.{p}"] for p in ("patches", "center", "basis", "price"))
     return Dictionary(patches, center, basis, price, tensors.get(f"levels.{index}.origin"))
-
-
-def _check(levels: tuple[Dictionary, ...], config: HeadConfig, images: int) -> None:
-    for level in levels:
-        count = len(level.price)
-        if level.origin is not None:
-            check_origin(level.origin, count=count, images=images)
-        if (
-            level.patches.shape != (count, 3, config.patch, config.patch)
-            or level.patches.dtype != torch.uint8
-            or count < 1
-            or not all(bool(torch.isfinite(t).all()) for t in (level.center, level.basis, level.price))
-        ):
-            raise ValueError("wrong dictionary")
 
 
 def _level(pictures: Sequence[Tensor], config: HeadConfig, generator: torch.Generator) -> Dictionary:

@@ -21,10 +21,10 @@ from shared_model.head import Head
 from shared_model.pyramid import luminance
 from shared_model.weights import backbone_id
 
-__all__ = ["MAX_SIDE", "Options", "canvas_size", "check_match", "stylize"]
+__all__ = ["MAX_SIDE", "ROWS", "Options", "canvas_size", "check_match", "stylize"]
 
 MAX_SIDE = 16384  # pixels of the longer side of an output
-_ROWS = 128  # of a large photo, finished at once
+ROWS = 128  # of a large photo, finished at once
 _LONGEST = 4  # a canvas is at most this many times as long as it is short
 
 
@@ -79,7 +79,9 @@ def check_match(head: Head, backbone: Backbone) -> None:
 
 
 @torch.no_grad()
-def stylize(photo: Tensor, *, head: Head, backbone: Backbone, options: Options | None = None) -> Tensor:
+def stylize(
+    photo: Tensor, *, head: Head, backbone: Backbone, options: Options | None = None, rows: int = ROWS
+) -> Tensor:
     """Paint a photo with an owner's taste and the shared hand.
 
     Parameters
@@ -92,6 +94,9 @@ def stylize(photo: Tensor, *, head: Head, backbone: Backbone, options: Options |
         The hand.
     options
         How to paint.
+    rows
+        How many rows of a large photo are finished at once, at least 1. Fewer need less memory; the painting is
+        the same but for rounding (below 1e-5).
 
     Returns
     -------
@@ -111,7 +116,7 @@ def stylize(photo: Tensor, *, head: Head, backbone: Backbone, options: Options |
     target = _resize(photo, size)
     if size[0] * size[1] <= painted.shape[2] * painted.shape[3]:
         return _mixed(_resize(painted, size), target, options)
-    return _enlarge(painted, canvas, target, head, options)
+    return _enlarge(painted, canvas, target, head, options, rows=rows)
 
 
 def _mixed(painted: Tensor, photo: Tensor, options: Options) -> Tensor:
@@ -135,7 +140,7 @@ def _paint(canvas: Tensor, head: Head, backbone: Backbone, options: Options) -> 
     return head.finish(painted[:, :, :height, :width])
 
 
-def _enlarge(painted: Tensor, canvas: Tensor, photo: Tensor, head: Head, options: Options) -> Tensor:
+def _enlarge(painted: Tensor, canvas: Tensor, photo: Tensor, head: Head, options: Options, *, rows: int) -> Tensor:
     """Bring a painting to the size of ``photo``; what the photo has above canvas scale is added.
 
     Row by row, so that a large photo needs little more memory than itself and the result.
@@ -146,13 +151,13 @@ def _enlarge(painted: Tensor, canvas: Tensor, photo: Tensor, head: Head, options
     across = _bicubic(change, (change.shape[2], width))
     down = _bicubic(torch.eye(change.shape[2], device=photo.device)[None, None], (height, change.shape[2]))[0, 0]
     result = torch.empty_like(photo)
-    for start in range(0, height, _ROWS):
-        rows = slice(start, min(start + _ROWS, height))
-        used = down[rows].abs().sum(0).nonzero()
+    for start in range(0, height, rows):
+        band = slice(start, min(start + rows, height))
+        used = down[band].abs().sum(0).nonzero()
         first, last = int(used.min()), int(used.max()) + 1
-        enlarged = torch.einsum("rh,nchw->ncrw", down[rows, first:last], across[:, :, first:last])
-        part = photo[:, :, rows]
-        result[:, :, rows] = _mixed(recolor(part) + enlarged, part, options)
+        enlarged = torch.einsum("rh,nchw->ncrw", down[band, first:last], across[:, :, first:last])
+        part = photo[:, :, band]
+        result[:, :, band] = _mixed(recolor(part) + enlarged, part, options)
     return result
 
 

@@ -92,7 +92,7 @@ class Surface:
     def _without_halos(self, finished: Tensor, picture: Tensor) -> Tensor:
         """Hold a finished picture within the range of what it was made from, nearby, give or take a quiet mark."""
         quiet = self.contrast[:3, CONTRASTS // 2].square().sum().sqrt()
-        within, slack = picture.clamp(0, 1), _SLACK * float(quiet)
+        within, slack = picture.clamp(0, 1), _SLACK * quiet
         return torch.minimum(torch.maximum(finished, -_highest(-within) - slack), _highest(within) + slack)
 
 

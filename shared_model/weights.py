@@ -14,6 +14,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 
 from shared_model import split
 from shared_model.assets import find_asset
@@ -41,9 +42,15 @@ _HINT = "fetch or train it again; `easel doctor` checks the installed one"
 
 def architecture_hash(config: ModelConfig) -> str:
     """Return 12 hex digits of the ordered parameter names and shapes, and of what they mean."""
-    shapes = {name: list(p.shape) for name, p in Backbone(config).named_parameters()}
+    shapes = {name: list(shape) for name, shape in _shapes(config).items()}
     text = json.dumps([FORMAT, to_dict(config), sorted(shapes.items())], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """Return the shape of every parameter without making any: a file may ask for absurd sizes."""
+    with torch.device("meta"):
+        return {name: parameter.shape for name, parameter in Backbone(config).named_parameters()}
 
 
 def _weights_hash(backbone: Backbone) -> str:
@@ -69,18 +76,25 @@ def save_backbone(path: Path | str, backbone: Backbone, *, manifest: Mapping[str
     return write_atomic(path, safetensors.torch.save(tensors, metadata=metadata))
 
 
+def _manifest(data: bytes) -> dict[str, str]:
+    """Return the metadata of the bytes of a safetensors file that safetensors itself has accepted."""
+    length = int.from_bytes(data[:8], "little")
+    return dict(json.loads(data[8 : 8 + length]).get("__metadata__") or {})
+
+
 def read_manifest(path: Path | str) -> dict[str, str]:
-    """Return the metadata of a safetensors file without reading its tensors.
+    """Return the metadata of a safetensors file.
 
     Raises
     ------
     StorageError
         If the file is missing or damaged.
     """
+    data = read_bytes(path, limit=_LIMIT, ordinary=True)
     try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, safetensors.SafetensorError) as error:
+        safetensors.torch.load(data)
+        return _manifest(data)
+    except (safetensors.SafetensorError, ValueError) as error:
         raise StorageError(f"cannot read weights {path}", hint=_HINT) from error
 
 
@@ -94,22 +108,24 @@ def load_backbone(path: Path | str) -> Backbone:
     CompatibilityError
         If it is something else than a backbone of this format and architecture.
     """
-    data = read_bytes(path, limit=_LIMIT)
+    data = read_bytes(path, limit=_LIMIT, ordinary=True)
     try:
         tensors = safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
+        manifest = _manifest(data)
+    except (safetensors.SafetensorError, ValueError) as error:
         raise StorageError(f"damaged weights {path}", hint=_HINT) from error
-    manifest = read_manifest(path)
     if manifest.get("format") != FORMAT:
         raise CompatibilityError(f"{path} is not a backbone of format {FORMAT}", hint="is this the right file?")
     try:
         config = parse(json.loads(manifest["config"]), ModelConfig, source=str(path))
-    except (KeyError, ValueError, EaselError) as error:
+    except (KeyError, RecursionError, TypeError, ValueError, EaselError) as error:
         raise StorageError(f"damaged manifest in {path}", hint=_HINT) from error
     if manifest.get("architecture") != architecture_hash(config):
         raise CompatibilityError(
             f"{path} was made for another version of the network", hint="use the weights of this version of easel"
         )
+    if {name: tensor.shape for name, tensor in tensors.items()} != _shapes(config):
+        raise StorageError(f"damaged weights {path}", hint=_HINT)
     backbone = Backbone(config)
     try:
         backbone.load_state_dict(tensors, strict=True)

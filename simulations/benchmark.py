@@ -27,7 +27,7 @@ from shared_model.records import Batch, make_records
 from shared_model.stylize import Options, stylize
 from simulations.pictures import default_photos
 
-__all__ = ["Row", "TransformNet", "bench_memory", "bench_stylize", "bench_training"]
+__all__ = ["Row", "TransformNet", "bench_memory", "bench_stylize", "bench_training", "peak_mib"]
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,12 @@ def _growth(private: bool, batch: int) -> float:
     records = Batch(photo, colored, draft, reference, real, torch.zeros(batch))
     settings = LocalSettings(steps=2, batch=batch, noise_multiplier=1.0, sample_rate=1.0)
     backbone = Backbone()
-    before = _peak_mib()
+    before = peak_mib()
     (train_example_level if private else train_user_level)(backbone, records, settings=settings)
-    return _peak_mib() - before
+    return peak_mib() - before
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
     """Return the peak resident memory; Linux also counts the parent's in ``ru_maxrss``, not in VmHWM."""
     status = Path("/proc/self/status")
     if status.exists():

@@ -26,24 +26,44 @@ FORBIDDEN: Mapping[str, frozenset[str]] = {
 }
 NETWORK = frozenset(
     "aiohttp asyncio flwr ftplib grpc http.client http.server httpx imaplib multiprocessing.connection poplib requests "
-    "smtplib socket socketserver ssl urllib.request urllib3 websockets xmlrpc".split()
+    "smtplib socket socketserver ssl starlette urllib.request urllib3 uvicorn webbrowser websockets xmlrpc".split()
 )
 # What a device keeps to itself. Nothing these reach, directly or not, may speak to a network.
 PRIVATE = frozenset(
     "client.engine client.evaluation client.explanation client.personalize client.recipe client.store "
+    "client.export.check client.export.graph client.export.parts "
+    "client.candidates client.order client.parcel client.passphrase client.portrait client.preferences client.refit "
+    "client.taste shared_model.head_format shared_model.look shared_model.mix shared_model.redact "
+    "client.atelier client.gallery client.strokes client.tasting client.views "
+    "client.studio.facts client.studio.gate client.studio.jobs "
+    "client.warm_painter "
     "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )
 # They hold private things too, and hand the upload's builder what it may send.
 QUIET = PRIVATE | frozenset(
-    "client.data client.joint_step client.ledger client.ledger_file client.local_settings "
+    "client.data client.job_queue client.jobs client.joint_step client.ledger client.ledger_file "
+    "client.local_settings "
+    "client.film client.films client.footage client.reel client.watch shared_model.tags "
     "client.private_training client.secure_state shared_model.secure_sum shared_model.secure_terms".split()
+)
+# The service of one's own computer and its client: gRPC, and never a federation.
+DAEMON = frozenset(
+    "client.commands.serve client.daemon.catalog client.daemon.guards client.daemon.painter client.daemon.replies "
+    "client.daemon.server client.daemon.uploads client.studio_client".split()
 )
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
+<<<<<<< HEAD
 # `client.enrolment` speaks to a fleet's gate with keys and codes, and reaches nothing private.
 NETWORKED = frozenset({"client.app", "client.enrolment", "client.secure"})
 HEAVY = frozenset({"flwr", "matplotlib", "opacus", "ray", "torch"})
+=======
+# The studio's shell serves a page to this computer; what it serves is made by modules that know no network.
+STUDIO = frozenset(f"client.studio.{name}" for name in ("answers", "app", "bench", "desk", "intake", "service"))
+NETWORKED = frozenset({"client.app", "client.secure"}) | DAEMON | STUDIO
+HEAVY = frozenset({"av", "flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "ray", "torch"})
+>>>>>>> main
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
 
@@ -195,6 +215,18 @@ def test_only_the_named_modules_of_a_device_speak_to_a_network() -> None:
     assert users == NETWORKED
 
 
+def test_only_the_studios_shell_speaks_http_and_only_its_command_starts_it() -> None:
+    web = frozenset({"starlette", "uvicorn"})
+    assert {module for module in MODULES if _under({i.name for i in IMPORTS[module]}, web)} == STUDIO
+    starters = {
+        module
+        for module in MODULES
+        if not module.startswith("client.studio") and any(i.is_under("client.studio") for i in IMPORTS[module])
+    }
+    assert starters == {"client.commands.studio"}
+    assert not _under(_reached("client.studio.service", lazy=True), frozenset({"client.app", "flwr", "grpc"}))
+
+
 @pytest.mark.parametrize("module", ["client.secure", "server.unmask"])
 def test_masks_use_flowers_cryptography_and_nothing_else_of_flower(module: str) -> None:
     allowed = ("flwr.common.secure_aggregation.crypto", "flwr.supercore.primitives")
@@ -231,6 +263,24 @@ def test_the_upload_is_built_from_the_split_and_from_no_private_module() -> None
     }
     assert builders == {"client.app"}
     assert not _under(names, PRIVATE)
+
+
+@pytest.mark.parametrize("module", sorted(DAEMON))
+def test_the_daemon_reaches_no_federation_and_no_federation_reaches_it(module: str) -> None:
+    reached = _reached(module, lazy=True)
+    assert not _under(reached, frozenset({"client.app", "client.secure", "flwr", "ray"}))
+    for app in ("client.app", "client.private_training", "client.warm_painter", "client.batch"):
+        assert not _under(_reached(app, lazy=True), frozenset({"client.daemon", "client.studio_client"}))
+
+
+def test_only_the_daemon_and_its_client_know_grpc_and_its_messages() -> None:
+    names = frozenset({"grpc", "grpc_health", "grpc_reflection", "protos.studio_pb2", "protos.studio_pb2_grpc"})
+    users = {
+        module
+        for module in MODULES
+        if module.split(".")[0] in ("client", "shared_model") and _under({i.name for i in IMPORTS[module]}, names)
+    }
+    assert users <= DAEMON
 
 
 def test_stylizing_and_personalizing_reach_no_federation_and_no_plots() -> None:
@@ -285,6 +335,12 @@ def test_help_is_shown_without_torch() -> None:
     loaded = _loaded(call + "except SystemExit as stop:\n    assert not stop.code, stop.code")
     assert "client" in loaded
     assert not loaded & HEAVY
+
+
+def test_the_client_of_the_daemon_loads_no_torch() -> None:
+    loaded = _loaded("import client.studio_client")
+    assert "grpc" in loaded
+    assert not loaded & (HEAVY | {"numpy", "PIL"})
 
 
 def test_stylizing_loads_no_federation_and_no_plots() -> None:

@@ -176,7 +176,9 @@ def test_pins_are_exact_and_name_no_index_or_build() -> None:
     assert "://" not in text and "--" not in text.replace("# ", "")
 
 
-@pytest.mark.parametrize("extra", ["", "client", "server", "sim", "train", "dev"])
+@pytest.mark.parametrize(
+    "extra", ["", "client", "daemon", "export", "server", "sim", "studio", "train", "video", "dev"]
+)
 def test_every_dependency_is_pinned_inside_its_range(extra: str) -> None:
     project = PROJECT["project"]
     wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]

@@ -1,4 +1,4 @@
-"""``easel heads``: what heads there are."""
+"""``easel heads``: what heads there are, what they look like, what they are called."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from client.commands import head_files
 from client.console import Console, format_bytes
 from shared_model.errors import EaselError, InputError
 
@@ -19,8 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-commands."""
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="list all heads", epilog="example: easel heads list --json")
+    listing.add_argument("--sheet", metavar="OUT", help="also draw them: a sample painting and what they are made from")
     show = actions.add_parser("show", help="show one head", epilog="example: easel heads show oil")
     show.add_argument("name", metavar="NAME")
+    show.add_argument("--picture", metavar="OUT", help="also draw it: a sample painting and what it is made from")
     rename = actions.add_parser(
         "rename", help="rename a head of your own", epilog="example: easel heads rename monet claude"
     )
@@ -33,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     delete.add_argument("--yes", action="store_true", help="do not ask")
     for action in (listing, show, rename, delete):
         action.add_argument("--json", action="store_true", help="print as JSON")
+    head_files.add_actions(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,10 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     console = Console(json=arguments.json)
     home = Home.default()
+    if arguments.action in ("export", "import", "refit"):
+        act = {"export": head_files.export, "import": head_files.import_, "refit": head_files.refit}
+        return act[arguments.action](home, arguments, console)
     if arguments.action == "list":
-        return _list(home, console)
+        return _list(home, console, sheet=arguments.sheet)
     if arguments.action == "show":
-        return _show(home, arguments.name, console)
+        return _show(home, arguments.name, console, picture=arguments.picture)
     if arguments.action == "rename":
         renamed = home.rename_head(arguments.name, arguments.new_name)
         console.facts({"name": renamed.name, "path": str(renamed.path)})
@@ -98,8 +105,30 @@ def _backbone_id(console: Console) -> str:
         return ""
 
 
-def _list(home: Home, console: Console) -> int:
+def _draw(files: list[HeadFile], out: str, console: Console) -> None:
+    """Write a sheet with the heads that can be read."""
+    from pathlib import Path
+
+    from client.engine import Engine
+    from client.portrait import portrait, sheet, write_sheet
+    from shared_model.weights import default_backbone
+
+    engine = Engine(default_backbone())
+    rows = []
+    with console.progress("painting samples") as advance:
+        for number, file in enumerate(files):
+            advance(number / len(files), file.name)
+            try:
+                rows.append(portrait(file.name, file.load(), engine))
+            except EaselError as error:
+                console.warn(error.message, hint=error.hint)
+    console.note(f"drawn: {write_sheet(Path(out).expanduser(), sheet(rows), kind='heads')}")
+
+
+def _list(home: Home, console: Console, *, sheet: str | None) -> int:
     backbone = _backbone_id(console)
+    if sheet:
+        _draw(home.heads(), sheet, console)
     found = [_facts(file, backbone) for file in home.heads()]
     console.facts({"heads": [_as_json(facts) for facts in found], "folder": str(home.heads_folder)})
     if not found:
@@ -120,9 +149,11 @@ def _list(home: Home, console: Console) -> int:
     return 0
 
 
-def _show(home: Home, name: str, console: Console) -> int:
+def _show(home: Home, name: str, console: Console, *, picture: str | None) -> int:
     file = home.find(name)
     facts = _facts(file, _backbone_id(console))
+    if picture and facts.damage is None:
+        _draw([file], picture, console)
     console.facts(_as_json(facts))
     if facts.damage is not None and not console.json:
         file.load()  # tells what is wrong
@@ -140,7 +171,7 @@ def _show(home: Home, name: str, console: Console) -> int:
     if facts.matches is False:
         console.warn(
             "this head was made for another backbone",
-            hint=f"make it again: easel personalize {facts.name} PICTURE ... --overwrite",
+            hint=f"bring it up to date: easel heads refit {facts.name} [IMAGE ...]",
         )
     return 0 if facts.damage is None else 5
 

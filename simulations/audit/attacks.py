@@ -16,6 +16,7 @@ from shared_model.errors import ConfigError
 from shared_model.images import save_picture, to_uint8
 from shared_model.mechanism import Mechanism
 from shared_model.privacy import epsilon
+from shared_model.pyramid import luminance
 from simulations.audit.inversion import invert, likeness
 from simulations.audit.membership import Outcome, attack_members
 from simulations.audit.victims import SIGHTS, Sights, make_victims
@@ -114,18 +115,22 @@ def _members(
 def _invert_all(
     backbone: Backbone, folder: Path, config: AttackConfig, follow: Callable[[float, str], None], *, records: Any
 ) -> list[Facts]:
-    """Reconstruct each victim from each sight; chance is the likeness to the other victims."""
+    """Reconstruct the liveliest records from each sight; chance is the likeness to other records.
+
+    Of a blank wall one could not tell whether it was found.
+    """
     found: list[Facts] = []
     rows = []
+    lively = luminance(records.colored).std((1, 2, 3)).argsort(descending=True).tolist()
     for victim in range(config.victims):
-        record = records.select([victim])
+        record = records.select([lively[victim]])
         row = [record.colored]
         seen = config.sights.of(backbone, record, seed=config.seed + victim)
         for number, sight in enumerate(SIGHTS):
             follow((victim + number / len(SIGHTS)) / config.victims, f"inversion of record {victim}, {sight}")
             got = invert(backbone, record, seen[sight], seed=config.seed + victim, steps=config.search_steps)
             row.append(got.picture)
-            others = [records.select([i]).colored for i in range(len(records)) if i != victim]
+            others = [records.select([i]).colored for i in lively if i != lively[victim]]
             chance = max(likeness(got.picture, other) for other in others[:12])
             found.append(
                 {"victim": victim, "sight": sight, "match": got.match, "likeness": got.likeness, "chance": chance}

@@ -27,6 +27,9 @@ STUDIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "losses": ("simulations.studies.losses", "which adversarial loss and which trunk paint best"),
         "transfer": ("simulations.studies.transfer", "what does tuning more numbers on more pictures bring"),
         "quality": ("simulations.studies.quality", "how well do backbones paint, against the head alone"),
+        "speed": ("simulations.studies.speed", "what precision, compiling and bands cost on this machine"),
+        "video": ("simulations.studies.video", "how steady and how fast are painted video files"),
+        "works": ("simulations.studies.works", "zero-shot against fitted, on works that no head has seen"),
         "robustness": ("simulations.studies.robustness", "how far can a small change of the photo move the painting"),
     }
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from client import cli
 from client.cli import COMMANDS, main
@@ -95,7 +96,7 @@ def test_stylizing_in_a_process_of_its_own_loads_only_what_it_needs(photos: Path
         f"import pathlib, sys\nimport client.cli\nimport shared_model.weights\n"
         f"shared_model.weights.default_backbone_path = lambda: pathlib.Path({str(weights)!r})\n"
         f"code = client.cli.main(['stylize', {str(photos / 'a.png')!r}, '--head', 'tiny'])\n"
-        "heavy = {'flwr', 'matplotlib', 'onnx', 'opacus', 'ray', 'rich', 'scipy', 'sympy', 'torch._dynamo'}\n"
+        "heavy = {'av', 'flwr', 'matplotlib', 'onnx', 'opacus', 'ray', 'rich', 'scipy', 'sympy', 'torch._dynamo'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\nsys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -310,6 +311,35 @@ def test_transparency_stays_at_another_size(easel: Easel, tmp_path: Path) -> Non
     painted = load_picture("cut-tiny.png")
     assert painted.alpha is not None and painted.alpha.shape == painted.rgb.shape[:2] == (20, 30)
     assert painted.alpha[:, :12].max() == 0 and painted.alpha[:, 18:].min() == 255
+
+
+def test_what_a_painting_keeps_of_its_photo(easel: Easel, tmp_path: Path, smooth: Callable[..., np.ndarray]) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera maker"
+    exif.get_ifd(0x8825)[1] = "N"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(smooth(1)).save(tmp_path / "a.jpg", exif=exif, icc_profile=profile)
+    for policy, maker, place, color in (("safe", 1, 0, 1), ("place", 1, 1, 1), ("none", 0, 0, 0)):
+        assert easel("stylize", "a.jpg", "--head", "tiny", "-o", f"{policy}.png", "--metadata", policy)[0] == 0
+        with Image.open(f"{policy}.png") as painted:
+            assert painted.size == (40, 56), "turned upright"
+            found = painted.getexif()
+            assert (0x010F in found, bool(found.get_ifd(0x8825))) == (bool(maker), bool(place))
+            assert (painted.info.get("icc_profile") == profile) == bool(color)
+    assert Recipe.read("safe.png").head == "tiny"
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "1", "CMYK", "I;16", "F"])
+def test_pictures_of_every_mode_are_painted(
+    easel: Easel, tmp_path: Path, smooth: Callable[..., np.ndarray], mode: str
+) -> None:
+    image = Image.fromarray(smooth(1))
+    deep = np.asarray(image.convert("L")).astype(np.uint16) * 257
+    image = Image.fromarray(deep) if mode == "I;16" else image.convert(mode)
+    image.save(tmp_path / "a.tif")
+    assert easel("stylize", "a.tif", "--head", "tiny", "-o", "b.png")[0] == 0
+    painted = load_picture("b.png").rgb
+    assert painted.shape == (40, 56, 3) and painted.std() > 5
 
 
 def test_style_pictures_fit_a_head_in_memory(easel: Easel, photos: Path, easel_home: Path) -> None:

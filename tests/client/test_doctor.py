@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from client import doctor
 from client.doctor import Check, check_extras, check_home, examine, worst
+from client.machine import check_disk, check_gpu
 from client.store import Home
 from shared_model.head import Head
 
@@ -21,7 +23,7 @@ def states(checks: list[Check], topic: str) -> set[str]:
 def test_a_healthy_installation_has_no_failure(easel_home: Path) -> None:
     checks = examine()
     assert worst(checks) != "fail", [check for check in checks if check.state == "fail"]
-    assert {"python", "packages", "torch", "memory", "backbone", "home", "heads", "ledger", "extras"} <= {
+    assert {"python", "packages", "torch", "memory", "disk", "backbone", "home", "heads", "ledger", "extras"} <= {
         check.topic for check in checks
     }
 
@@ -86,6 +88,35 @@ def test_a_package_that_hides_ours_fails(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.syspath_prepend(tmp_path)
     (check,) = doctor.check_shadows()
     assert check.state == "fail" and str(tmp_path) in check.message
+
+
+@pytest.mark.parametrize(
+    ("maker", "built", "usable", "state", "word"),
+    [
+        ("NVIDIA", "13.0", True, None, ""),
+        ("", None, False, None, ""),
+        ("", "13.0", False, "ok", "none"),
+        ("NVIDIA", None, False, "warn", "CPU alone"),
+        ("NVIDIA", "13.0", False, "warn", "cannot use"),
+    ],
+)
+def test_a_gpu_that_is_not_used_is_explained(
+    maker: str, built: str | None, usable: bool, state: str | None, word: str
+) -> None:
+    found = check_gpu(maker, built=built, usable=usable)
+    assert [check.state for check in found] == ([] if state is None else [state])
+    assert all(word in check.message for check in found)
+    assert all(check.hint for check in found if check.state == "warn")
+
+
+@pytest.mark.parametrize(("free", "state"), [(10**10, "ok"), (10**8, "warn"), (10**6, "fail")])
+def test_a_full_disk_is_noticed_before_the_home_is_there(
+    free: int, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda place: types.SimpleNamespace(free=free, place=place))
+    (check,) = check_disk(tmp_path / "not" / "yet")
+    assert check.state == state
+    assert ("EASEL_HOME" in check.hint) == (state != "ok")
 
 
 def test_worst() -> None:

@@ -54,7 +54,7 @@ def test_picture_without_settings_cannot_be_replayed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 3},
         {"format": None},
         {"options": None},
         {"options": {"strength": 2.0}},

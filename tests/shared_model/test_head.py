@@ -50,6 +50,28 @@ def test_a_dictionary_of_the_photo_itself_gives_the_photo_back(picture: Pictures
         assert float((painted - photo)[:, :, 8:-8, 8:-8].abs().max()) < 0.02
 
 
+@pytest.mark.parametrize("patch", [5, 7, 9])
+def test_look_ups_leave_no_hole_however_the_grid_is_jittered(picture: Pictures, patch: int) -> None:
+    """The widest grid that a head uses, (patch + 1) / 2; a hole would be 0 / 0."""
+    style = picture(7)
+    pieces = torch.nn.functional.unfold(style, patch)[0].T.reshape(-1, 3, patch, patch)[::7]
+    level = Dictionary.fit(pieces, atoms=48, components=8, generator=torch.Generator().manual_seed(0))
+    for seed in range(8):
+        painted, _ = level.repaint(picture(3, 90, 70), stride=(patch + 1) // 2, seed=seed)
+        assert bool(torch.isfinite(painted).all())
+
+
+@pytest.mark.parametrize("atoms", [48, 50])
+def test_the_cheapest_patch_is_found(picture: Pictures, atoms: int) -> None:
+    pieces = torch.nn.functional.unfold(picture(7), 7)[0].T.reshape(-1, 3, 7, 7)
+    level = Dictionary.fit(pieces, atoms=atoms, components=8, generator=torch.Generator().manual_seed(0))
+    level = level.priced(torch.rand(atoms, generator=torch.Generator().manual_seed(1)), exponent=0.5)
+    queries = torch.randn(300, 8, generator=torch.Generator().manual_seed(2)) * level.keys.std()
+    cost = torch.cdist(queries.double(), level.keys.double()).square() * level.price.double()
+    found = cost.gather(1, level.nearest(queries)[:, None])[:, 0]
+    assert bool((found <= cost.amin(1) * (1 + 1e-4) + 1e-7).all())
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (5, 9), (64, 7), (33, 50)])
 def test_any_size_can_be_drafted(head: Head, picture: Pictures, size: tuple[int, int]) -> None:
     draft = head.draft(picture(2, *size))

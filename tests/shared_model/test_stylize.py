@@ -96,11 +96,13 @@ def test_an_output_of_absurd_length_is_refused(head: Head, backbone: Backbone) -
         stylize(torch.rand(1, 3, 2, 400), head=head, backbone=backbone, options=Options(size_px=400))
 
 
+@pytest.mark.parametrize("size", [(250, 333), (1100, 130), (130, 1100)])  # the canvas is 4:1 at most
 def test_rows_of_a_large_photo_fit_together(
-    head: Head, backbone: Backbone, picture: Pictures, monkeypatch: pytest.MonkeyPatch
+    head: Head, backbone: Backbone, picture: Pictures, size: tuple[int, int]
 ) -> None:
     """A photo finished a few rows at a time equals the photo finished at once: no seams."""
-    photo = picture(1, 250, 333)
-    at_once = stylize(photo, head=head, backbone=backbone)
-    monkeypatch.setattr("shared_model.stylize._ROWS", 7)
-    torch.testing.assert_close(stylize(photo, head=head, backbone=backbone), at_once, atol=1e-5, rtol=0)
+    photo = picture(1, *size)
+    at_once = stylize(photo, head=head, backbone=backbone, rows=max(size))
+    for rows in (1, 7, 128):
+        banded = stylize(photo, head=head, backbone=backbone, rows=rows)
+        torch.testing.assert_close(banded, at_once, atol=1e-5, rtol=0)

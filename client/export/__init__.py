@@ -1,0 +1,1 @@
+"""Painting outside of easel: a head, a backbone and all between them as one ONNX file."""

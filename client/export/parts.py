@@ -1,0 +1,110 @@
+"""The two halves of a painting as modules that take a canvas of any size: draft, then finish.
+
+Between them lies only a crop (a canvas is padded to a multiple of four pixels for the backbone), which
+:mod:`client.export.graph` puts in. Everything that paints is called, not copied, from :mod:`shared_model`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from client.export.draws import Draws
+from client.export.lowering import Lowering, Marks, Palette, Patches
+from shared_model.backbone import Backbone
+from shared_model.color import mapping
+from shared_model.head import Head
+from shared_model.pyramid import luminance
+from shared_model.stylize import Options
+
+__all__ = ["Drafting", "Finishing"]
+
+
+class _WithHead(nn.Module):
+    """Holds a head's numbers as buffers, and makes a head of them that can be exported."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self._head = head
+        self._deviations = tuple(head.surface.deviation(band) for band in range(len(head.surface.values)))
+        self._ink = head.color.ink_share()
+        for name in ("mean", "covariance", "axes", "tones"):
+            self.register_buffer(f"color_{name}", getattr(head.color, name))
+        for name in ("contrast", "values"):
+            self.register_buffer(f"surface_{name}", getattr(head.surface, name))
+        for i, level in enumerate(head.levels):
+            for name in ("patches", "center", "basis", "price"):
+                self.register_buffer(f"level{i}_{name}", getattr(level, name))
+        self.register_buffer("modulation", head.modulation)
+
+    def head(self) -> Head:
+        """Return the head with its numbers taken from the buffers."""
+        buffer = self.get_buffer
+        mean, covariance, axes, tones = (buffer(f"color_{name}") for name in ("mean", "covariance", "axes", "tones"))
+        color = Palette(mean, covariance, axes, tones, self._ink)
+        surface = Marks(buffer("surface_contrast"), buffer("surface_values"), self._deviations)
+        levels = tuple(
+            Patches(*(buffer(f"level{i}_{name}") for name in ("patches", "center", "basis", "price")))
+            for i in range(len(self._head.levels))
+        )
+        return replace(
+            self._head, color=color, surface=surface, levels=levels, modulation=buffer("modulation"), untuned=None
+        )
+
+
+class Drafting(_WithHead):
+    """Canvas in, the backbone's painting out."""
+
+    def __init__(self, head: Head, *, backbone: Backbone, detail: float) -> None:
+        super().__init__(head)
+        self.generator = backbone.generator
+        self._detail = detail
+
+    def forward(self, canvas: Tensor, seed: Tensor) -> Tensor:
+        """Paint a canvas ``(1, 3, 4 h, 4 w)`` with the strokes of ``seed () int64``; not clamped."""
+        with torch.no_grad(), Lowering(), Draws(seed):
+            head = self.head()
+            draft = head.draft(canvas, detail=self._detail)
+            noise = torch.randn(1, 1, *canvas.shape[-2:])
+            painted = self.generator(draft.colored, draft.painted, head.modulation[None], noise)
+            return torch.lerp(draft.painted, painted, head.config.hand)
+
+
+class Finishing(_WithHead):
+    """The painting at canvas scale in, the painting at the photo's size out."""
+
+    def __init__(self, head: Head, *, options: Options) -> None:
+        super().__init__(head)
+        self._keep_color = options.keep_color
+
+    def forward(self, painted: Tensor, canvas: Tensor, photo: Tensor, fits: Tensor, strength: Tensor) -> Tensor:
+        """Give a painting the head's marks and the photo's size.
+
+        Parameters
+        ----------
+        painted, canvas
+            ``(1, 3, h, w)``: from :class:`Drafting`, cropped, and what it was given.
+        photo
+            ``(1, 3, H, W)``.
+        fits
+            ``() bool``: the photo has no more pixels than the canvas.
+        strength
+            ``() float32``: 0 leaves the photo, 1 paints in full.
+        """
+        with torch.no_grad(), Lowering():
+            head = self.head()
+            painted = head.finish(painted)
+            recolor = mapping(canvas, head.color)
+            added = _resize(painted - recolor(canvas), photo)
+            result = torch.where(fits, _resize(painted, photo).clamp(0, 1), recolor(photo) + added)
+            if self._keep_color:
+                result = photo + (luminance(result) - luminance(photo))
+            return (photo + strength * (result - photo)).clamp(0, 1)
+
+
+def _resize(x: Tensor, like: Tensor) -> Tensor:
+    size = like.shape[-2:]
+    return F.interpolate(x, size=size, mode="bicubic", align_corners=False, antialias=True)

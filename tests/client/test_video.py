@@ -1,0 +1,385 @@
+"""Videos: upright frames in, steady paintings out, sound kept; killed runs go on; hostile files stay harmless."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client import film, footage, reel
+from client.cli import main
+from client.footage import TICKS, Limits, Shot, open_footage
+from client.recipe import Recipe
+from client.reel import read_comment
+from shared_model.errors import InputError, MissingError, StorageError
+
+av = pytest.importorskip("av", reason="videos need PyAV (the extra `video`)")
+
+RATE = Fraction(25)
+STEP = TICKS // 25
+Easel = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def easel(
+    easel_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Easel:
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call
+
+
+def pan(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
+    """Frames of a window that moves over a smooth picture, one pixel a frame."""
+    generator = np.random.default_rng(5)
+    coarse = generator.integers(30, 220, (height // 8 + 2, (width + count) // 8 + 2, 3))
+    big = np.kron(coarse, np.ones((8, 8, 1))).astype(np.float32)
+    for axis in (0, 1):
+        big = sum(np.roll(big, shift, axis) for shift in range(-4, 5)) / 9
+    return [big[:height, i : i + width].round().astype(np.uint8) for i in range(count)]
+
+
+def make(
+    path: Path,
+    frames: Sequence[np.ndarray],
+    *,
+    times: Sequence[int] | None = None,
+    sound: str = "",
+    codec: str = "libx264",
+) -> Path:
+    """Write a clip; ``times`` in ticks."""
+    with av.open(str(path), "w") as container:
+        options = {"crf": "8", "preset": "ultrafast", "bf": "0"} if codec == "libx264" else {}
+        stream = container.add_stream(codec, rate=RATE, options=options)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p" if codec == "libx264" and stream.width % 2 == 0 else "yuv444p"
+        if codec == "mjpeg":
+            stream.pix_fmt = "yuvj444p"
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, TICKS)
+        audio = container.add_stream(sound, rate=16000, layout="mono") if sound else None
+        for number, rgb in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = times[number], Fraction(1, TICKS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        if audio is not None:
+            wave = np.sin(np.arange(16000 * len(frames) // 25) / 6).astype(np.float32)
+            for start in range(0, len(wave), 1024):
+                part = wave[None, start : start + 1024]
+                kind = "fltp" if sound == "aac" else "s16"
+                data = part if kind == "fltp" else (part * 20000).astype(np.int16)
+                piece = av.AudioFrame.from_ndarray(np.ascontiguousarray(data), format=kind, layout="mono")
+                piece.sample_rate, piece.pts = 16000, start
+                container.mux(audio.encode(piece))
+            container.mux(audio.encode())
+    return path
+
+
+def shots(path: Path, **limits: int) -> list[Shot]:
+    with open_footage(path, limits=Limits(**limits)) as opened:
+        return list(opened.shots())
+
+
+def sound_of(path: Path) -> tuple[str, list[bytes]]:
+    with path.open("rb") as stream, av.open(stream) as container:
+        audio = container.streams.audio[0]
+        return audio.codec_context.name, [bytes(packet) for packet in container.demux(audio) if packet.size]
+
+
+def turned(path: Path, target: Path) -> Path:
+    """Copy an MP4 whose header says: turn by a quarter, clockwise."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    target.write_bytes(data)
+    return target
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def test_frames_come_with_their_colors_and_times(tmp_path: Path) -> None:
+    frames = pan(5)
+    times = [900, 4500, 12000, 12100, 50000]  # a variable rate
+    found = shots(make(tmp_path / "a.mp4", frames, times=times))
+    assert [shot.time for shot in found] == times
+    assert all(np.abs(s.rgb.astype(int) - f).mean() < 4 for s, f in zip(found, frames, strict=True))
+
+
+def test_a_turned_video_is_read_upright(tmp_path: Path) -> None:
+    frames = pan(3)
+    path = turned(make(tmp_path / "a.mp4", frames), tmp_path / "b.mp4")
+    with open_footage(path) as opened:
+        assert (opened.facts.height, opened.facts.width, opened.facts.frames) == (64, 48, 3)
+        first = next(opened.shots())
+        assert np.abs(first.rgb.astype(int) - np.rot90(frames[0], -1)).mean() < 4
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.avi", "mjpeg"), ("a.mkv", "libx264"), ("a.mov", "mpeg4")])
+def test_other_containers_and_codecs(tmp_path: Path, name: str, codec: str) -> None:
+    if codec not in av.codec.codecs_available:
+        pytest.skip(f"this PyAV has no {codec}")
+    frames = pan(4) if codec != "mpeg4" else [f[:48, :64] for f in pan(4)]
+    path = tmp_path / name
+    if codec == "mpeg4":
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=25)
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+            for rgb in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
+            container.mux(stream.encode())
+    else:
+        make(path, frames, codec=codec)
+    found = shots(path)
+    assert len(found) == 4 and np.abs(found[0].rgb.astype(int) - frames[0]).mean() < 12
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"), [({"pixels": 3000}, "pixels"), ({"frames": 3}, "longer"), ({"seconds": 0}, "longer")]
+)
+def test_limits(tmp_path: Path, limits: dict[str, int], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        shots(make(tmp_path / "a.mp4", pan(6)), **limits)
+
+
+def test_a_header_that_lies_about_the_length_does_not_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(tmp_path / "a.mp4", pan(6))
+    with open_footage(path, limits=Limits(frames=6)) as opened:
+        opened.limits = Limits(frames=4)  # as if the header had said so
+        with pytest.raises(InputError, match="longer"):
+            list(opened.shots())
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "playlist", "picture", "folder", "gone", "fifo", "cut"])
+def test_what_is_no_video_is_one_clear_error(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.mp4"
+    if kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("no video " * 100)
+    elif kind == "playlist":  # would make FFmpeg open other files and addresses
+        make(tmp_path / "secret.mp4", pan(3))
+        path.write_text(f"#EXTM3U\n#EXTINF:1,\nfile://{tmp_path}/secret.mp4\n#EXT-X-ENDLIST\n")
+    elif kind == "picture":
+        from shared_model.images import save_picture
+
+        save_picture(tmp_path / "x.png", pan(1)[0]).rename(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "cut":
+        data = make(tmp_path / "y.mp4", pan(6)).read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError) as caught:
+        shots(path)
+    assert caught.value.hint
+
+
+def test_damaged_pieces_are_skipped_or_refused_and_never_crash(tmp_path: Path) -> None:
+    data = make(tmp_path / "a.mkv", pan(8)).read_bytes()
+    read = 0
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        broken = bytearray(data)
+        for position in generator.integers(0, len(data), 1 + seed):
+            broken[position] = generator.integers(0, 256)
+        path = tmp_path / f"{seed}.mkv"
+        path.write_bytes(broken)
+        try:
+            read += len(shots(path, frames=100, seconds=60)) > 0
+        except InputError as error:
+            assert error.hint
+    assert read > 5
+
+
+def test_without_pyav_one_hint_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    with pytest.raises(MissingError) as caught:
+        shots(tmp_path / "a.mp4")
+    assert "easel[video]" in caught.value.hint
+
+
+# --- painting -----------------------------------------------------------------------------------
+
+
+def test_a_video_is_painted_with_its_sound_times_and_settings(easel: Easel, tmp_path: Path) -> None:
+    times = [0, 3600, 9000, 9100, 20000, 30000]
+    source = make(tmp_path / "a.mp4", pan(6), times=times, sound="aac")
+    code, out, err = easel("stylize", source, "--head", "tiny", "--seed", 3)
+    assert (code, err) == (0, "") and "6 frames" in out
+    target = tmp_path / "a-tiny.mp4"
+    painted = shots(target)
+    assert [shot.time for shot in painted] == times
+    assert painted[0].rgb.shape == (48, 64, 3)
+    assert sound_of(target) == sound_of(source)
+    assert film.read_recipe(target).options.seed == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-tiny.mp4", "a.mp4"]
+    assert str(tmp_path) not in json.dumps(read_comment(target))
+
+
+def test_the_first_frame_is_the_painting_of_the_photo(easel: Easel, tmp_path: Path) -> None:
+    from shared_model.images import load_picture, save_picture
+
+    source = make(tmp_path / "a.mp4", pan(2))
+    save_picture(tmp_path / "first.png", shots(source)[0].rgb)
+    easel("stylize", "a.mp4", "first.png", "--head", "tiny")
+    off = shots(Path("a-tiny.mp4"))[0].rgb.astype(float) - load_picture("first-tiny.png").rgb
+    assert np.abs(off @ [0.2126, 0.7152, 0.0722]).mean() < 3  # of color H.264 keeps half the resolution
+    assert np.abs(off.mean((0, 1))).max() < 1.5
+
+
+def test_odd_sizes_turns_and_a_chosen_size(easel: Easel, tmp_path: Path) -> None:
+    make(tmp_path / "odd.mkv", pan(2, height=47, width=63))
+    turned(make(tmp_path / "t.mp4", pan(2)), tmp_path / "turned.mp4")
+    code, out, _ = easel("stylize", "odd.mkv", "turned.mp4", "--head", "tiny", "-o", "out/")
+    assert code == 0 and "63 x 47" in out and "48 x 64" in out and "2 painted" in out
+    assert shots(Path("out/odd-tiny.mp4"))[0].rgb.shape == (48, 64, 3)  # filled up to even sides
+    assert shots(Path("out/turned-tiny.mp4"))[0].rgb.shape == (64, 48, 3)
+    easel("stylize", "odd.mkv", "--head", "tiny", "--size", 30, "-o", "small.mp4")
+    assert shots(Path("small.mp4"))[0].rgb.shape == (30, 40, 3)
+
+
+def test_sound_that_mp4_cannot_hold_goes_into_matroska(easel: Easel, tmp_path: Path) -> None:
+    make(tmp_path / "a.mkv", pan(2), sound="pcm_s16le")
+    assert easel("stylize", "a.mkv", "--head", "tiny")[0] == 0
+    assert sound_of(Path("a-tiny.mkv")) == sound_of(Path("a.mkv"))
+    code, _, err = easel("stylize", "a.mkv", "--head", "tiny", "-o", "b.mp4")
+    assert code == 2 and "cannot hold the sound" in err and "b.mkv" in err and not Path("b.mp4").exists()
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(easel: Easel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(film, "SEGMENT", 3)
+    make(tmp_path / "a.mp4", pan(8, height=32, width=32), sound="aac")
+    assert easel("stylize", "a.mp4", "--head", "tiny", "-o", "whole.mp4")[0] == 0
+    painted = [0]
+    paint = film._paint_shot
+
+    def dying(*arguments: Any) -> Any:
+        painted[0] += 1
+        if painted[0] == 5:
+            raise KeyboardInterrupt
+        return paint(*arguments)
+
+    monkeypatch.setattr(film, "_paint_shot", dying)
+    code, _, err = easel("stylize", "a.mp4", "--head", "tiny", "-o", "again.mp4")
+    assert code == 130 and "3 frames are finished" in err and not Path("again.mp4").exists()
+    assert Path(".again.mp4.easel").stat().st_mode & 0o077 == 0, "frames of a private video"
+    code, out, err = easel("stylize", "a.mp4", "--head", "tiny", "-o", "again.mp4", "--json")
+    facts = json.loads(out)["pictures"][0]
+    assert code == 0 and "going on after frame 3" in err and (facts["frames"], facts["resumed"]) == (8, 3)
+    assert painted[0] == 5 + 5, "no frame of the finished segment was painted again"
+    whole, again = shots(Path("whole.mp4")), shots(Path("again.mp4"))
+    assert film.read_recipe("again.mp4").same_painting(film.read_recipe("whole.mp4"))
+    assert all(np.array_equal(a.rgb, b.rgb) and a.time == b.time for a, b in zip(whole, again, strict=True))
+    assert not list(tmp_path.glob(".*.easel"))
+
+
+def test_other_settings_do_not_go_on_with_what_is_there(
+    easel: Easel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "a.mp4", pan(3))
+    with monkeypatch.context() as patch:
+        patch.setattr(film, "join", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        easel("stylize", "a.mp4", "--head", "tiny", "-o", "b.mp4")
+    stranger = tmp_path / ".b.mp4.easel" / "mine.txt"
+    stranger.write_text("not easel's")
+    code, out, err = easel("stylize", "a.mp4", "--head", "tiny", "-o", "b.mp4", "--seed", 8, "--json")
+    assert code == 0 and "going on" not in err and json.loads(out)["pictures"][0]["resumed"] == 0
+
+
+def test_running_again_skips_and_other_settings_get_a_number(easel: Easel, tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", pan(2))
+    easel("stylize", "a.mp4", "--head", "tiny")
+    before = Path("a-tiny.mp4").read_bytes()
+    assert "is there already" in easel("stylize", "*.mp4", "--head", "tiny")[1]
+    assert "a-tiny-2.mp4" in easel("stylize", "a.mp4", "--head", "tiny", "--seed", 1)[1]
+    code, _, err = easel("stylize", "a.mp4", "--head", "tiny", "--seed", 1, "-o", "a-tiny.mp4")
+    assert code == 2 and "--overwrite" in err
+    assert Path("a-tiny.mp4").read_bytes() == before
+    code, _, err = easel("stylize", "a.mp4", "--head", "tiny", "-o", "a.mp4")
+    assert code == 2 and "--overwrite" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["a.mp4", "--explain"], 2, "cannot be explained"),
+        (["a.mp4", "p.png", "-o", "x.mp4"], 2, "photos and videos"),
+        (["a.mp4", "-o", "x.webm"], 2, ".webm"),
+        (["a.mp4", "-o", "-"], 2, "video"),
+        (["p.png", "-o", "x.mp4"], 2, "video"),
+        (["gone.mp4"], 2, "gone.mp4"),
+        (["*.avi"], 2, "no videos"),
+        (["bad.mp4"], 2, "not a video"),
+    ],
+)
+def test_mistakes(easel: Easel, tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
+    from shared_model.images import save_picture
+
+    make(tmp_path / "a.mp4", pan(2))
+    save_picture(tmp_path / "p.png", pan(1)[0])
+    Path("bad.mp4").write_bytes(b"x" * 99)
+    before = sorted(tmp_path.iterdir())
+    found, _, err = easel("stylize", *arguments, "--head", "tiny")
+    assert found == code and words in err
+    assert [line.split(":")[0] for line in err.strip().splitlines()] == ["error", "hint"]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_one_bad_video_does_not_stop_the_others(easel: Easel, tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", pan(2))
+    Path("bad.mp4").write_bytes(b"x" * 99)
+    code, out, err = easel("stylize", "bad.mp4", "a.mp4", "--head", "tiny")
+    assert code == 2 and "1 painted, 1 failed" in out and "bad.mp4" in err
+
+
+def test_a_full_disk_is_told_before_and_keeps_what_is_finished(
+    easel: Easel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "a.mp4", pan(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        code, _, err = easel("stylize", "a.mp4", "--head", "tiny")
+    assert code == 5 and "the disk has" in err and not Path("a-tiny.mp4").exists()
+    assert easel("stylize", "a.mp4", "--head", "tiny")[0] == 0
+
+
+def test_two_runs_do_not_write_the_same_target(tmp_path: Path) -> None:
+    with film._locked(tmp_path / "f"):
+        with pytest.raises(StorageError, match="another easel"), film._locked(tmp_path / "f"):
+            pass
+    with film._locked(tmp_path / "f"):
+        pass
+
+
+def test_a_segment_that_fails_gets_no_name(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), reel.segment(tmp_path / "0.nut", size=(8, 8), rate=RATE) as write:
+        write(np.zeros((8, 8, 3), np.uint8), 0)
+        raise RuntimeError
+    assert not (tmp_path / "0.nut").exists()
+
+
+def test_a_recipe_is_found_only_in_what_easel_painted(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", pan(2))
+    assert read_comment(path) == {} and read_comment(tmp_path / "gone.mp4") == {}
+    with pytest.raises(InputError):
+        film.read_recipe(path)
+    assert Recipe.read is not film.read_recipe and footage.is_video("A.MP4") and not footage.is_video("a.png")
