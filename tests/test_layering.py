@@ -54,16 +54,11 @@ DAEMON = frozenset(
 )
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
-<<<<<<< HEAD
-# `client.enrolment` speaks to a fleet's gate with keys and codes, and reaches nothing private.
-NETWORKED = frozenset({"client.app", "client.enrolment", "client.secure"})
-HEAVY = frozenset({"flwr", "matplotlib", "opacus", "ray", "torch"})
-=======
 # The studio's shell serves a page to this computer; what it serves is made by modules that know no network.
 STUDIO = frozenset(f"client.studio.{name}" for name in ("answers", "app", "bench", "desk", "intake", "service"))
-NETWORKED = frozenset({"client.app", "client.secure"}) | DAEMON | STUDIO
+# `client.enrolment` speaks to a fleet's gate with keys and codes, and reaches nothing private.
+NETWORKED = frozenset({"client.app", "client.enrolment", "client.secure"}) | DAEMON | STUDIO
 HEAVY = frozenset({"av", "flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "ray", "torch"})
->>>>>>> main
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
 
