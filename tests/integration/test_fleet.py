@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -59,18 +60,6 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen
                 process.wait(10)
 
 
-def free_ports(count: int) -> list[int]:
-    import socket
-
-    lines = [socket.socket() for _ in range(count)]
-    for line in lines:
-        line.bind(("127.0.0.1", 0))
-    ports = [int(line.getsockname()[1]) for line in lines]
-    for line in lines:
-        line.close()
-    return ports
-
-
 class Commands:
     """Calls the commands in this process: each would import torch anew in one of its own."""
 
@@ -87,6 +76,37 @@ class Commands:
     def connections(self, fleet: Path) -> dict[str, str]:
         found: dict[str, Any] = json.loads(self(operator, "device", "list", "--folder", str(fleet), "--json"))
         return {item["name"]: f"{item['state']} {item['connection']}".strip() for item in found["devices"]}
+
+
+def init(fleet: Path, call: Commands, *, port: int, control: int) -> None:
+    ports = ("--listen", "127.0.0.1", "--port", str(port), "--control-port", str(control))
+    call(operator, "init", str(fleet), "--host", "127.0.0.1", *ports)
+    (fleet / "federation.toml").write_text(FEDERATION)
+
+
+def join(name: str, own: Path, folder: Path, fleet: Path, call: Commands, *, port: int) -> tuple[str, ...]:
+    """Invite and enrol a device with a few small records; returns the options of its join, --folder last."""
+    code = json.loads(call(operator, "device", "add", name, "--folder", str(fleet), "--json"))["code"]
+    assert code not in (fleet / "devices.json").read_text()
+    options = ("--server", f"127.0.0.1:{port}", "--code", code, "--photos", str(own / "photos"))
+    options += ("--art", str(own / "art"), "--max-epsilon", "3", "--folder", str(folder))
+    call(owner, "join", *options, "--enroll-only")
+    small = HeadConfig(canvas_px=64, atoms=64, candidates=200)
+    config = load_device(folder)
+    write_device(folder, type(config)(**{**vars(config), "records": 4, "size_px": 64, "head": small}))
+    return options
+
+
+def free_ports(count: int) -> list[int]:
+    import socket
+
+    lines = [socket.socket() for _ in range(count)]
+    for line in lines:
+        line.bind(("127.0.0.1", 0))
+    ports = [int(line.getsockname()[1]) for line in lines]
+    for line in lines:
+        line.close()
+    return ports
 
 
 @pytest.fixture
@@ -125,9 +145,7 @@ def test_a_fleet_from_nothing(
 ) -> None:
     """Two enrolled devices train; a revoked, an unknown and an unenrolled one are refused; nobody reaches control."""
     fleet, (port, control, spare) = tmp_path / "fleet", free_ports(3)
-    ports = ("--listen", "127.0.0.1", "--port", str(port), "--control-port", str(control))
-    call(operator, "init", str(fleet), "--host", "127.0.0.1", *ports)
-    (fleet / "federation.toml").write_text(FEDERATION)
+    init(fleet, call, port=port, control=control)
     log = tmp_path / "server.log"
     server = start("server", "run", str(fleet), "--backbone", str(weights), home=tmp_path, log=log)
     processes.append(server)
@@ -137,14 +155,7 @@ def test_a_fleet_from_nothing(
     folders, joined = {}, {}
     for name, own in zip(("anna", "ben", "mallory"), pictures, strict=True):
         folder = folders[name] = tmp_path / "joined" / name
-        code = json.loads(call(operator, "device", "add", name, "--folder", str(fleet), "--json"))["code"]
-        assert code not in (fleet / "devices.json").read_text()
-        options = ("--server", f"127.0.0.1:{port}", "--code", code, "--photos", str(own / "photos"))
-        options += ("--art", str(own / "art"), "--max-epsilon", "3", "--folder", str(folder))
-        call(owner, "join", *options, "--enroll-only")
-        small = HeadConfig(canvas_px=64, atoms=64, candidates=200)
-        config = load_device(folder)
-        write_device(folder, type(config)(**{**vars(config), "records": 4, "size_px": 64, "head": small}))
+        options = join(name, own, folder, fleet, call, port=port)
         # A code is good once: another device cannot use it.
         elsewhere = (*options[:-1], str(tmp_path / "thief"))
         assert "not good" in call(owner, "join", *elsewhere, "--enroll-only", code=7)
@@ -218,3 +229,66 @@ def test_a_fleet_from_nothing(
     assert told["ledger_kept"] and told["server_told"] is False  # the server has ended
     assert sorted(path.name for path in folders["anna"].iterdir()) == ["ledger.json", "ledger.json.seal"]
     assert len(list((pictures[0] / "photos").iterdir())) == 2
+
+
+@pytest.mark.skipif(not on_mains(), reason="the default policy waits for mains power")
+def test_everything_is_killed_once(
+    tmp_path: Path,
+    processes: list[subprocess.Popen[bytes]],
+    make_devices: Callable[[int], list[Path]],
+    weights: Path,
+    call: Commands,
+) -> None:
+    """kill -9 of the SuperNode, of the server, of the supervisor: each start after it works; then the device leaves."""
+    fleet, folder, (port, control) = tmp_path / "fleet", tmp_path / "anna", free_ports(2)
+    init(fleet, call, port=port, control=control)
+    log, said = tmp_path / "server.log", tmp_path / "anna.log"
+
+    def serve() -> subprocess.Popen[bytes]:
+        before = log.read_text().count("devices come to port") if log.exists() else 0
+        processes.append(start("server", "run", str(fleet), "--backbone", str(weights), home=tmp_path, log=log))
+        until("the gate listens", lambda: log.read_text().count("devices come to port") > before, log)
+        return processes[-1]
+
+    def online() -> bool:
+        return call.connections(fleet).get("anna") == "enrolled online"
+
+    def node() -> int:
+        return int((folder / "node" / "supernode.pid").read_text().split()[0])
+
+    server = serve()
+    join("anna", make_devices(1)[0], folder, fleet, call, port=port)
+    processes.append(start("client", "join", "--folder", str(folder), home=tmp_path, log=said))
+    until("anna is online", online, said, log)
+
+    killed = time.monotonic()
+    os.kill(node(), signal.SIGKILL)
+    until("the crash is seen", lambda: "ended unexpectedly; next try in 65 s" in said.read_text(), said)
+    until("anna is started again", lambda: said.read_text().count("taking part") == 2, said)
+    assert time.monotonic() - killed > 60.0
+    until("anna is online after the lapse", online, said, log)
+    assert "turned it away" not in said.read_text()
+
+    superlink = int((fleet / "run" / "flower" / "superlink.pid").read_text().split()[0])
+    server.kill()
+    server.wait(30)
+    os.kill(superlink, 0)  # it outlived its launcher
+    server = serve()
+    with pytest.raises(ProcessLookupError):
+        os.kill(superlink, 0)
+    until("anna is back", online, said, log)
+
+    orphan = node()
+    processes[1].kill()
+    processes[1].wait(30)
+    os.kill(orphan, 0)
+    processes.append(start("client", "join", "--folder", str(folder), home=tmp_path, log=said))
+    until("the orphan is ended", lambda: "ended the SuperNode of an earlier start" in said.read_text(), said)
+    until("another takes part", lambda: node() != orphan and online(), said, log)
+
+    told = json.loads(call(owner, "leave", "--folder", str(folder), "--json"))
+    assert told["server_told"] is True and processes[-1].wait(30) == 130
+    assert call.connections(fleet) == {"anna": "revoked"}
+    assert "stopped" in call(operator, "stop", str(fleet)) and server.wait(60) == 130
+    events = [json.loads(line)["event"] for line in (fleet / "run" / "events.jsonl").read_text().splitlines()]
+    assert events.count("started") == 2 and events[-1] == "stopped"
