@@ -90,6 +90,7 @@ class SuperNode:
                     stdout=handle,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    umask=0o077,
                 )
             finally:
                 os.close(handle)

@@ -108,6 +108,11 @@ def _follow(
     shown = -1
     next_look = time.monotonic() + 10.0
     while True:
+        if link.process.poll() is not None:
+            raise FederationError(
+                f"the SuperLink died: {link.log().strip()[-300:]}",
+                hint="finished rounds are saved; run the same command again to go on",
+            )
         state = store.load()
         if state is not None:
             if shown < 0:

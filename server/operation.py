@@ -18,12 +18,13 @@ from server.launch import Where, launch
 from server.presence import only_one, registry, utc_now
 from server.registrar import Registrar
 from server.state import RoundState, StateStore
-from server.superlink import SuperLink
+from server.superlink import SuperLink, end_orphan
 from shared_model.errors import EaselError, FederationError, MissingError
 
 __all__ = ["operate"]
 
 _SYNC_S = 5.0
+_LINGER_S = 120.0
 _EXPIRES_SOON_DAYS = 30
 
 
@@ -51,7 +52,12 @@ def operate(fleet: Fleet, *, backbone: str, resume: bool, say: Callable[[str], N
     if days < _EXPIRES_SOON_DAYS:
         say(f"note: the server's certificate ends in {days} days; easel-server init {fleet.folder} --renew-certificate")
     with only_one(fleet):
+        if end_orphan(fleet.run / "flower"):
+            say("ended the SuperLink of an earlier start")
         _require_free(config.listen, config.port)
+        fleet.run.mkdir(mode=0o700, exist_ok=True)
+        with StateStore(fleet.run).lock(wait_s=_LINGER_S):  # a ServerApp outlives a killed SuperLink for a while
+            pass
         where = Where(
             "127.0.0.1",
             config.control_port,

@@ -24,7 +24,7 @@ from server.bundle import run_config_toml, write_bundle
 from shared_model.errors import FederationError, MissingError, StorageError
 from shared_model.processes import end_marked, mark
 
-__all__ = ["SuperLink", "environment", "program", "stop", "superlink"]
+__all__ = ["SuperLink", "end_orphan", "environment", "program", "stop", "superlink"]
 
 _QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -170,7 +170,6 @@ def superlink(
         )
     address = f"{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
     _prepare(folder, address, certificates)
-    end_marked(folder / _PID)  # one whose launcher was killed still holds the port and the database
     command = [program("flower-superlink"), "--host", host, "--port", str(port)]
     command += ["--disable-runtime-dependency-installation"]
     command += ["--simulation"] if simulation else ["--database", str(folder / "superlink.db")]
@@ -189,6 +188,7 @@ def superlink(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,
         )
     link = SuperLink(process, address, folder)
     mark(folder / _PID, process.pid)
@@ -198,6 +198,14 @@ def superlink(
     finally:
         stop(process)
         (folder / _PID).unlink(missing_ok=True)
+
+
+def end_orphan(folder: Path) -> bool:
+    """End the SuperLink in ``folder`` whose launcher was killed; True if there was one.
+
+    Only for callers who know that no launcher of it lives.
+    """
+    return end_marked(folder / _PID)
 
 
 def environment(home: Path) -> dict[str, str]:
