@@ -110,7 +110,7 @@ def _follow(
     while True:
         if link.process.poll() is not None:
             raise FederationError(
-                f"the SuperLink died: {link.log().strip()[-300:]}",
+                f"the SuperLink died (exit code {link.process.returncode}): see {link.folder / 'superlink.log'}",
                 hint="finished rounds are saved; run the same command again to go on",
             )
         state = store.load()
