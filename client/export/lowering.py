@@ -103,6 +103,13 @@ def _getitem(x: Tensor, key: Any) -> Tensor:
     return x[key]
 
 
+def _remainder(x: Tensor, period: Any) -> Tensor:
+    """Divide by a number that depends on the size as by a tensor: as a plain number it does not export."""
+    if isinstance(period, torch.SymInt):
+        return torch.remainder(x, torch.arange(period + 1, device=x.device).amax())
+    return torch.remainder(x, period)
+
+
 def _diag(x: Tensor) -> Tensor:
     return x * torch.eye(len(x), dtype=x.dtype, device=x.device)
 
@@ -113,6 +120,7 @@ _LOWERED: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.diag: _diag,
     Tensor.clamp: _clamp,
     Tensor.__getitem__: _getitem,
+    Tensor.remainder: _remainder,
     Tensor.split: _whole,
 }
 
