@@ -23,6 +23,7 @@ from server.cli import main as operator
 from server.state import StateStore
 from server.superlink import environment, program, stop
 from shared_model.config import HeadConfig
+from shared_model.processes import end_marked
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 400.0
@@ -46,7 +47,7 @@ quorum = 1.0
 
 
 @pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
+def processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     started: list[subprocess.Popen[bytes]] = []
     yield started
@@ -58,6 +59,8 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait(10)
+    for left in (*tmp_path.rglob("superlink.pid"), *tmp_path.rglob("supernode.pid")):
+        end_marked(left)  # of a test that failed between a kill and the start after it
 
 
 class Commands:
