@@ -201,6 +201,9 @@ def assemble(
 
 def _to_onnx(program: ExportedProgram) -> onnx.ModelProto:
     """Translate a traced half; what the exporter says about this machine (paths, stacks) is dropped."""
+    # Guards that tracing left behind hold for the example's size only; the exporter would fix the size to meet them.
+    # What they guard is checked instead: the file must paint like PyTorch (client.export.check) at other sizes, too.
+    program._guards_code = []
     with _quiet():
         translated = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False, optimize=False)
     if translated is None:

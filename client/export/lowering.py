@@ -88,8 +88,10 @@ def _whole(x: Tensor, size: int, dim: int = 0) -> tuple[Tensor, ...]:
     return (x,)
 
 
-def _clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
-    """With bounds of one kind: a whole number beside a fraction does not export."""
+def _clamp(x: Tensor, min: float | None = None, max: Any = None) -> Tensor:
+    """With bounds of one kind (a whole number beside a fraction does not export), the upper one of any size."""
+    if isinstance(max, torch.SymInt):
+        return torch.minimum(x if min is None else _clamp(x, min), _as_tensor(max, x).to(x.dtype))
     if not x.is_floating_point():
         return torch.clamp(x, min, max)
     return torch.clamp(x, None if min is None else float(min), None if max is None else float(max))
@@ -115,10 +117,12 @@ def _repeat(x: Tensor, times: Any) -> Tensor:
 
 def _remainder(x: Tensor, period: Any) -> Tensor:
     """Divide by a number that depends on the size as by a tensor: as a plain number it does not export."""
-    if isinstance(period, torch.SymInt):
-        end: Any = period + 1
-        return torch.remainder(x, torch.arange(end, device=x.device).amax(0))
-    return torch.remainder(x, period)
+    return torch.remainder(x, _as_tensor(period, x) if isinstance(period, torch.SymInt) else period)
+
+
+def _as_tensor(number: Any, like: Tensor) -> Tensor:
+    """Make a tensor of a positive number that depends on the size, without fixing it."""
+    return torch.arange(number + 1, device=like.device).amax(0)
 
 
 def _diag(x: Tensor) -> Tensor:
