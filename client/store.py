@@ -237,7 +237,8 @@ class Home:
         Killed in between, the old head is still in its place.
         """
         old = read_bytes(file.path, limit=MAX_HEAD_BYTES)
-        write_atomic(file.path.with_name(f"{file.path.name}.{was}"), old, mode=0o600)
+        known = was if len(was) == 12 and set(was) <= set("0123456789abcdef") else "unknown"  # the file says anything
+        write_atomic(file.path.with_name(f"{file.path.name}.{known}"), old, mode=0o600)
         write_atomic(file.path, data, mode=0o600)
         file.path.with_name(f"{file.path.name}.{now}").unlink(missing_ok=True)
 
