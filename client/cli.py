@@ -120,6 +120,22 @@ COMMANDS: dict[str, Command] = {
         "easel train --photos photos/ --art paintings/",
         polite=False,
     ),
+    "join": Command(
+        "client.commands.join",
+        "take part in training together, under a privacy budget",
+        "Join a fleet with the one-time code of its operator, then train with the others whenever your policy allows. "
+        "Pictures and heads stay on this computer. The key is made here; run it again without a code to go on.",
+        "easel join --server fleet.example.org:39300 --code CODE --photos photos/ --art art/ --max-epsilon 3\n"
+        "  easel join",
+    ),
+    "leave": Command(
+        "client.commands.leave",
+        "leave the fleet; removes keys and records, keeps the privacy ledger",
+        "Stop taking part, tell the server to forget this device, and remove what joining has put here. The privacy "
+        "ledger stays, as your record of what was given away, unless you ask otherwise.",
+        "easel leave",
+        torch=False,
+    ),
     "privacy": Command(
         "client.commands.privacy",
         "say what this device has given away so far",

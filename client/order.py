@@ -59,7 +59,7 @@ class Order:
             If a value is out of range.
         """
         options, look, used, note = Options(), Look(), tuple(heads), ""
-        if len(used) == 1 and not plain:
+        if len(used) == 1 and not plain and _is_there(home, used[0][0]):  # if not, whoever loads it says so
             known = Preferences.load(home.preferences_path(used[0][0]))
             if known.defaults is not None:
                 used, options, look = with_manner(used[0][0], known.defaults, partner=known.partner)

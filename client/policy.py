@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from client.conditions import When
 from shared_model.config import load_toml
 from shared_model.errors import ConfigError, PrivacyError
 from shared_model.factorization import MECHANISMS
@@ -64,6 +65,8 @@ class Policy:
         Never send an update that the server could see by itself.
     min_secure_peers
         Least number of other devices among whose masks an update is hidden.
+    when
+        When the device takes part at all; kept by :mod:`client.supervisor`.
     """
 
     min_noise_multiplier: float = 0.3
@@ -79,6 +82,7 @@ class Policy:
     simulation: bool = False
     require_secure_aggregation: bool = False
     min_secure_peers: int = LEAST - 1
+    when: When = field(default_factory=When)
 
     def __post_init__(self) -> None:
         if not self.min_noise_multiplier >= 0.0:

@@ -69,6 +69,17 @@ class Witness:
                     found.append(book)
         return found
 
+    def forget(self, place: Path) -> int:
+        """Remove the copies of ledgers that were last written at this place; returns how many.
+
+        For an owner who asks for it: what those ledgers counted is forgotten for good.
+        """
+        gone = self.at(place)
+        with self._locked():
+            for book in gone:
+                self._path(book.identity).unlink(missing_ok=True)
+        return len(gone)
+
     def check(self, book: Book) -> None:
         """Compare a ledger with its copy.
 

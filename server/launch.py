@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,11 +22,17 @@ __all__ = ["Where", "certificates", "launch"]
 
 @dataclass(frozen=True)
 class Where:
-    """Where a SuperLink listens, and with which certificates (``None``: unencrypted, loopback only)."""
+    """Where a SuperLink listens, and with which certificates (``None``: unencrypted, loopback only).
+
+    With ``node_auth`` it accepts registered devices only, and ``beside`` (what registers them and lets
+    them in) runs as long as the SuperLink does.
+    """
 
     host: str
     port: int
     certificates: Mapping[str, Path] | None
+    node_auth: bool = False
+    beside: Callable[[SuperLink], contextlib.AbstractContextManager[None]] | None = None
 
 
 def certificates(host: str, port: int, *, ca: Path | None, cert: Path | None, key: Path | None) -> Where:
@@ -73,7 +80,18 @@ def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say
     with store.lock(wait_s=10.0):
         pass
     path = str(resolve_backbone(backbone).resolve()) if state is None else backbone
-    with superlink(folder / "flower", host=where.host, port=where.port, certificates=where.certificates) as link:
+    with contextlib.ExitStack() as stack:
+        link = stack.enter_context(
+            superlink(
+                folder / "flower",
+                host=where.host,
+                port=where.port,
+                certificates=where.certificates,
+                node_auth=where.node_auth,
+            )
+        )
+        if where.beside is not None:
+            stack.enter_context(where.beside(link))
         say(f"SuperLink on {link.address}; waiting for {max(config.min_nodes, config.simulated_population)} devices")
         run = link.submit(run_config(config, run_dir=folder, backbone=path))
         _follow(link, run, store, config=config, say=say)
@@ -90,6 +108,11 @@ def _follow(
     shown = -1
     next_look = time.monotonic() + 10.0
     while True:
+        if link.process.poll() is not None:
+            raise FederationError(
+                f"the SuperLink died (exit code {link.process.returncode}): see {link.folder / 'superlink.log'}",
+                hint="finished rounds are saved; run the same command again to go on",
+            )
         state = store.load()
         if state is not None:
             if shown < 0:

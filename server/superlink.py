@@ -22,8 +22,9 @@ from typing import Any
 
 from server.bundle import run_config_toml, write_bundle
 from shared_model.errors import FederationError, MissingError, StorageError
+from shared_model.processes import end_marked, mark
 
-__all__ = ["SuperLink", "environment", "program", "stop", "superlink"]
+__all__ = ["SuperLink", "end_orphan", "environment", "program", "stop", "superlink"]
 
 _QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -32,8 +33,9 @@ _QUIET = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+_PID = "superlink.pid"
 _ANSWER_S = 120.0  # for one flwr command
-_START_S = 60.0
+_START_S = 180.0  # it ends the wait itself when it cannot start; a busy machine may take long
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def superlink(
     port: int,
     certificates: Mapping[str, Path] | None = None,
     simulation: bool = False,
+    node_auth: bool = False,
 ) -> Iterator[SuperLink]:
     """Run a SuperLink as long as the block lasts.
 
@@ -153,6 +156,8 @@ def superlink(
         the loopback interface only.
     simulation
         Simulate the devices (Flower's Ray engine) instead of waiting for SuperNodes.
+    node_auth
+        Accept only SuperNodes whose keys are registered; needs certificates.
 
     Raises
     ------
@@ -168,6 +173,7 @@ def superlink(
     command = [program("flower-superlink"), "--host", host, "--port", str(port)]
     command += ["--disable-runtime-dependency-installation"]
     command += ["--simulation"] if simulation else ["--database", str(folder / "superlink.db")]
+    command += ["--enable-supernode-auth"] if node_auth else []
     if certificates is None:
         command += ["--insecure"]
     else:
@@ -182,13 +188,24 @@ def superlink(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,
         )
     link = SuperLink(process, address, folder)
+    mark(folder / _PID, process.pid)
     try:
         _await_start(link)
         yield link
     finally:
         stop(process)
+        (folder / _PID).unlink(missing_ok=True)
+
+
+def end_orphan(folder: Path) -> bool:
+    """End the SuperLink in ``folder`` whose launcher was killed; True if there was one.
+
+    Only for callers who know that no launcher of it lives.
+    """
+    return end_marked(folder / _PID)
 
 
 def environment(home: Path) -> dict[str, str]:

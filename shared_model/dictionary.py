@@ -143,7 +143,7 @@ class Dictionary:
         """
         k, (height, width) = self.side, picture.shape[-2:]
         reach = k + stride - 1  # a patch plus its largest offset
-        grid = [-(-(size + k - 1) // stride) + 1 for size in (height, width)]
+        grid = [(size + k + stride - 2) // stride + 1 for size in (height, width)]
         full = [(count - 1) * stride + reach for count in grid]
         padded = _pad_to(picture, before=k - 1, full=full)
         if seed is None:

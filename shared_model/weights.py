@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from torch.overrides import TorchFunctionMode
 
 from shared_model import split
 from shared_model.assets import find_asset
@@ -49,8 +51,21 @@ def architecture_hash(config: ModelConfig) -> str:
 
 def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
     """Return the shape of every parameter without making any: a file may ask for absurd sizes."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Uninitialized():
         return {name: parameter.shape for name, parameter in Backbone(config).named_parameters()}
+
+
+class _Uninitialized(TorchFunctionMode):
+    """While entered, nothing is drawn: on the meta device that would load torch's compiler, and takes a second."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Leave a tensor that is to be filled as it is."""
+        named = kwargs or {}
+        if func is torch.Tensor.normal_ or getattr(func, "__module__", "") == torch.nn.init.__name__:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def _weights_hash(backbone: Backbone) -> str:

@@ -60,7 +60,8 @@ DAEMON = frozenset(
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
 # The studio's shell serves a page to this computer; what it serves is made by modules that know no network.
 STUDIO = frozenset(f"client.studio.{name}" for name in ("answers", "app", "bench", "desk", "intake", "service"))
-NETWORKED = frozenset({"client.app", "client.fetch", "client.secure"}) | DAEMON | STUDIO
+# `client.enrolment` speaks to a fleet's gate with keys and codes, and reaches nothing private.
+NETWORKED = frozenset({"client.app", "client.enrolment", "client.fetch", "client.secure"}) | DAEMON | STUDIO
 HEAVY = frozenset({"av", "flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "ray", "torch"})
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
@@ -217,7 +218,7 @@ def test_only_the_named_modules_of_a_device_speak_to_a_network() -> None:
 
 def test_only_the_studios_shell_speaks_http_and_only_its_command_starts_it() -> None:
     web = frozenset({"starlette", "uvicorn"})
-    assert {module for module in MODULES if _under({i.name for i in IMPORTS[module]}, web)} == STUDIO
+    assert {module for module in MODULES if _under({i.name for i in IMPORTS[module]}, web)} == STUDIO | {"server.gate"}
     starters = {
         module
         for module in MODULES
@@ -233,6 +234,18 @@ def test_masks_use_flowers_cryptography_and_nothing_else_of_flower(module: str) 
     flower = {found.name for found in IMPORTS[module] if found.is_under("flwr")}
     assert flower
     assert all(name.startswith(allowed) for name in flower)
+
+
+def test_enrolment_reaches_nothing_private() -> None:
+    reached = _reached("client.enrolment", lazy=True)
+    assert "client.node_key" in reached
+    assert not _under(reached, QUIET)
+    assert "torch" not in reached and "client.policy" not in reached
+
+
+def test_supervision_reaches_no_network() -> None:
+    for module in ("client.supervisor", "client.supernode", "client.conditions", "client.membership"):
+        assert not _under(_reached(module, lazy=True), NETWORK | QUIET)
 
 
 @pytest.mark.parametrize("module", sorted(QUIET))

@@ -103,10 +103,21 @@ def _getitem(x: Tensor, key: Any) -> Tensor:
     return x[key]
 
 
+def _repeat_interleave(x: Tensor, times: Any) -> Tensor:
+    """Repeat each of ``(n,)``; the exporter's own translation fails for a number that depends on the size."""
+    return x[:, None].expand(x.shape[0], times).flatten()
+
+
+def _repeat(x: Tensor, times: Any) -> Tensor:
+    """Repeat all of ``(n,)``."""
+    return x[None].expand(times, x.shape[0]).flatten() if x.dim() == 1 else x.repeat(times)
+
+
 def _remainder(x: Tensor, period: Any) -> Tensor:
     """Divide by a number that depends on the size as by a tensor: as a plain number it does not export."""
     if isinstance(period, torch.SymInt):
-        return torch.remainder(x, torch.arange(period + 1, device=x.device).amax())
+        end: Any = period + 1
+        return torch.remainder(x, torch.arange(end, device=x.device).amax(0))
     return torch.remainder(x, period)
 
 
@@ -121,6 +132,8 @@ _LOWERED: dict[Callable[..., Any], Callable[..., Any]] = {
     Tensor.clamp: _clamp,
     Tensor.__getitem__: _getitem,
     Tensor.remainder: _remainder,
+    Tensor.repeat: _repeat,
+    Tensor.repeat_interleave: _repeat_interleave,
     Tensor.split: _whole,
 }
 

@@ -142,7 +142,8 @@ def test_ctrl_c_ends_a_process_of_its_own_cleanly(tmp_path: Path, weights_folder
     save_picture(tmp_path / "in" / "a.png", smooth(1))
     weights = weights_folder / "backbone.safetensors"
     code = (
-        f"import pathlib, sys\nimport client.cli\nimport shared_model.weights\n"
+        "import pathlib, signal, sys\nimport client.cli\nimport shared_model.weights\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         f"shared_model.weights.default_backbone_path = lambda: pathlib.Path({str(weights)!r})\n"
         f"sys.exit(client.cli.main(['watch', {str(tmp_path / 'in')!r}, '--head', 'tiny', '--every', '0.1']))"
     )

@@ -72,6 +72,11 @@ class Gated:
         job.report("painting", 0.5)
         while not self.gate.acquire(timeout=0.01):
             job.check()
+        try:
+            job.check()
+        except BaseException:
+            self.gate.release()  # whoever is stopped leaves the gate to the next
+            raise
         if self.failure is not None:
             raise self.failure
         self.ended.append(name)
