@@ -65,8 +65,8 @@ def carry(home: Home, backbone: Backbone, *, progress: Progress = lambda share, 
         if found.state in ("kept", "refit"):
             head = file.load()
             other = home.previous(file.name).get(wanted)
-            new = Head.from_bytes(other.read_bytes()) if other else replace(refit(head, backbone), name=head.name)
-            home.replace_head(file, new, was=head.backbone)
+            data = other.read_bytes() if other else replace(refit(head, backbone), name=head.name).to_bytes()
+            home.replace_head(file, data, was=head.backbone, now=wanted)
         done.append(found)
     return done
 

@@ -231,15 +231,16 @@ class Home:
         paths = self.heads_folder.glob(f"{name}{SUFFIX}.*")
         return {path.suffix[1:]: path for path in sorted(paths) if path.name.startswith(f"{name}{SUFFIX}.")}
 
-    def replace_head(self, file: HeadFile, head: Head, *, was: str) -> None:
-        """Put ``head`` in the place of an own head, which stays beside it as that for backbone ``was``.
+    def replace_head(self, file: HeadFile, data: bytes, *, was: str, now: str) -> None:
+        """Put a head for backbone ``now`` in the place of an own head, which stays beside it as that for ``was``.
 
         Killed in between, the old head is still in its place.
         """
         old = read_bytes(file.path, limit=MAX_HEAD_BYTES)
-        write_atomic(file.path.with_name(f"{file.path.name}.{was}"), old, mode=0o600)
-        write_atomic(file.path, head.to_bytes(), mode=0o600)
-        self.previous(file.name).get(head.backbone, file.path.with_name(".none")).unlink(missing_ok=True)
+        known = was if len(was) == 12 and set(was) <= set("0123456789abcdef") else "unknown"  # the file says anything
+        write_atomic(file.path.with_name(f"{file.path.name}.{known}"), old, mode=0o600)
+        write_atomic(file.path, data, mode=0o600)
+        file.path.with_name(f"{file.path.name}.{now}").unlink(missing_ok=True)
 
     def _forget_previous(self, name: str) -> None:
         """Remove a head as it was for other backbones: it holds the same pictures, or others than the new one."""

@@ -184,6 +184,14 @@ def test_heads_are_carried_over_and_come_back_as_they_were(
     assert [found.state for found in survey(Home.default(), other)] == ["kept"]
 
 
+def test_what_a_head_says_of_its_backbone_names_no_file(easel_home: Path, other: Backbone, mine: Head) -> None:
+    home = Home.default()
+    home.save_head(replace(mine, backbone="../../escaped"), name="mine", overwrite=True)
+    carry(home, other)
+    assert sorted(path.name for path in home.heads_folder.iterdir()) == ["mine.head", "mine.head.unknown"]
+    check_match(home.load_head("mine"), other)
+
+
 def test_nothing_of_a_deleted_head_stays(easel_home: Path, other: Backbone, mine: Head) -> None:
     home = Home.default()
     carry(home, other)
