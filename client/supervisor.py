@@ -9,13 +9,12 @@ time it happens again: a revoked device knocks once an hour in the end.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from shared_model.errors import FederationError, StorageError
+from shared_model.lone import alone, holder
 
 __all__ = ["LAPSE_S", "Node", "Supervisor", "only_one", "supervising"]
 
@@ -141,37 +140,22 @@ def only_one(folder: Path) -> Iterator[None]:
     FederationError
         If another process takes part for this device.
     """
-    path = folder / _LOCK
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StorageError(f"cannot use {folder}: {error.strerror}", hint="choose another --folder") from error
-    try:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            held.enter_context(alone(folder / _LOCK))
         except BlockingIOError as error:
             raise FederationError(
                 f"this device takes part already (process {supervising(folder)})", hint="easel leave ends it"
             ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise StorageError(f"cannot use {folder}: {error.strerror}", hint="choose another --folder") from error
         yield
-    finally:
-        os.close(handle)
 
 
 def supervising(folder: Path) -> int | None:
     """Return the process that takes part for a device, or None."""
     try:
-        handle = os.open(folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        return holder(folder / _LOCK)
     except OSError:
         return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
-        return int(text) if text.isdigit() else None
-    finally:
-        os.close(handle)
-    return None

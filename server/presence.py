@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import time
@@ -15,6 +14,7 @@ from server.deployment import Fleet
 from server.devices import Registry
 from server.registrar import Registrar
 from shared_model.errors import FederationError, StorageError
+from shared_model.lone import alone, holder
 
 __all__ = ["connected", "fleet_facts", "only_one", "registry", "running", "stop_fleet", "utc_now"]
 
@@ -48,19 +48,9 @@ def running(fleet: Fleet) -> int | None:
     """Return the process that runs this fleet, or None."""
     path = fleet.folder / _LOCK
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+        return holder(path)
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}", hint="run this as the user of the fleet") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
-        return int(text) if text.isdigit() else None
-    finally:
-        os.close(handle)
-    return None
 
 
 def stop_fleet(fleet: Fleet, *, patience_s: float = 90.0) -> bool:
@@ -117,19 +107,15 @@ def only_one(fleet: Fleet) -> Iterator[None]:
         If another process runs this fleet.
     """
     path = fleet.folder / _LOCK
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StorageError(f"cannot lock {path}: {error.strerror}", hint="run this as the user of the fleet") from error
-    try:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(alone(path))
         except BlockingIOError as error:
             raise FederationError(
                 f"another process runs this fleet: {running(fleet)}", hint=f"easel-server stop {fleet.folder}"
             ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise StorageError(
+                f"cannot lock {path}: {error.strerror}", hint="run this as the user of the fleet"
+            ) from error
         yield
-    finally:
-        os.close(handle)

@@ -46,15 +46,18 @@ def curve(own: Tensor, wanted: Tensor) -> Curve:
 
 
 def soften(along: Curve, share: float) -> Curve:
-    """Average a curve over a ``share`` of its inputs: still monotone, and no steeper than ``1 / share`` on the whole.
+    """Average a curve over a ``share`` of its inputs: still monotone, and nowhere steeper than twice ``1 / share``.
 
     Where many values are alike, the curve onto other quantiles is a step, and whatever noise lies
     around those values would be torn apart by it.
     """
     low, step, nodes = along
     reach = max(1, round(0.5 * share * _BINS))
-    padded = F.pad(nodes[None], (reach, reach), mode="replicate")
-    return low, step, F.avg_pool1d(padded, 2 * reach + 1, 1)[0]
+    # Beyond its ends a curve goes on as its own mirror image turned over: a straight line stays what it is.
+    before = 2 * nodes[:, :1] - nodes[:, 1 : reach + 1].flip(1)
+    after = 2 * nodes[:, -1:] - nodes[:, -reach - 1 : -1].flip(1)
+    padded = torch.cat([before, nodes, after], 1)
+    return low, step, F.avg_pool1d(padded[None], 2 * reach + 1, 1)[0]
 
 
 def follow(rows: Tensor, along: Curve) -> Tensor:

@@ -38,9 +38,7 @@ def test_transfer_reaches_mean_and_covariance(picture: Callable[..., Tensor]) ->
 
 def test_transfer_to_its_own_palette_changes_nothing(picture: Callable[..., Tensor]) -> None:
     photo = 0.2 + 0.6 * picture(3)
-    off = (transfer(photo, ColorStats.of([photo])) - photo).abs()
-    assert float(off.mean()) < 5e-4  # curves are averaged over a twentieth of their inputs, which bends their ends
-    assert float(off.max()) < 0.01
+    torch.testing.assert_close(transfer(photo, ColorStats.of([photo])), photo, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
