@@ -11,7 +11,6 @@ number ``partition-id`` of the folders in ``devices-dir`` of the run's configura
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from logging import Logger, getLogger
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from client.ledger import Ledger, Reservation
 from client.paths import witness_folder
 from client.policy import load_policy
 from client.secure_stages import Stage, answer
-from client.trainer import Trainer, local_training
+from client.trainer import Trainer, local_training, round_seed
 from shared_model.backbone import Backbone
 from shared_model.errors import (
     BudgetError,
@@ -259,7 +258,7 @@ def _paid_update(
         attempt=request.attempt,
         seen=seen,
     )
-    return ledger, reservation, train(backbone, folder, request, seed=_seed(request, device.seed))
+    return ledger, reservation, train(backbone, folder, request, seed=round_seed(request, device.seed))
 
 
 def _secure_reply(folder: Path, message: Message, *, simulated: bool, train: Trainer, log: Logger) -> RecordDict:
@@ -320,12 +319,6 @@ def _refuse_a_second_sum(folder: Path, request: RoundRequest, *, simulated: bool
     sent = _ledger(folder, simulated=simulated).entries() if path.exists() else ()
     if any((entry.run, entry.round, entry.kind) == (request.run, request.round, _MASKED) for entry in sent):
         raise _Answered(f"this device has answered round {request.round} of run {request.run}")
-
-
-def _seed(request: RoundRequest, device: int) -> int:
-    """Derive the seed of minibatches and projections; protection never rests on it."""
-    text = f"{request.seed}/{request.run}/{request.round}/{device}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 
 def pack(delta: Tensor, request: RoundRequest) -> tuple[npt.NDArray[np.int8] | npt.NDArray[np.float16], float]:

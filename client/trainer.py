@@ -6,6 +6,7 @@ packed and noted after (:mod:`client.app`). So a trainer can make an update usel
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from client.private_training import train_example_level, train_user_level
 from shared_model.backbone import Backbone
 from shared_model.messages import RoundRequest
 
-__all__ = ["Trainer", "local_settings", "local_training"]
+__all__ = ["Trainer", "local_settings", "local_training", "round_seed"]
 
 
 class Trainer(Protocol):
@@ -65,3 +66,12 @@ def local_training(backbone: Backbone, folder: Path, request: RoundRequest, *, s
     if request.unit == "user":
         return train_user_level(backbone, records, settings=settings, seed=seed)
     return train_example_level(backbone, records, settings=settings, seed=seed)[0]
+
+
+def round_seed(request: RoundRequest, device: int) -> int:
+    """Derive the seed of a device's minibatches and projections in a round; protection never rests on it.
+
+    A round that is repeated after a crash has the same one.
+    """
+    text = f"{request.seed}/{request.run}/{request.round}/{device}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
