@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from client.data import load_records
 from client.ledger import Ledger
 from server.config import FederationConfig
 from server.state import StateStore
@@ -21,7 +22,7 @@ from simulations.methods.personal import held_out, loss_on, mean, measure, worst
 from simulations.methods.trial import Moment, Trial
 
 ROOT = Path(__file__).resolve().parents[3]
-BUFFERED = "mode" in FederationConfig.keys()  # noqa: SIM118
+BUFFERED = "mode" in FederationConfig.keys()
 NAMES = sorted(set(METHODS) - (set() if BUFFERED else {"fedbuff"}))
 PROTECTED = {"dp-fedavg", "dp-ftrl", "dp-sgd"}
 NOISE: dict[str, object] = {"unprotected": False, "noise_multiplier": 1.0, "accept_loud_noise": True}
@@ -114,15 +115,8 @@ def _half_a_round(name: str, trial: Trial) -> None:
             raise Killed
         return load_records(folder)
 
-    from client.data import load_records
-
-    module = {
-        "fedavg": "client.trainer",
-        "fedadam": "client.trainer",
-        "fedbuff": "client.trainer",
-        "fedrep": "simulations.methods.partial",
-    }
-    module |= dict.fromkeys(("fedper", "fedbn"), "simulations.methods.partial")
+    module = dict.fromkeys(("fedadam", "fedavg", "fedbuff"), "client.trainer")
+    module |= dict.fromkeys(("fedbn", "fedper", "fedrep"), "simulations.methods.partial")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(f"{module.get(name, f'simulations.methods.{name}')}.load_records", dying)
         with pytest.raises(Killed):
