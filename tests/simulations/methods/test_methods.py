@@ -169,6 +169,19 @@ def test_masks_hide_single_updates_of_any_method_and_change_nothing(make_trial: 
     assert [(entry.round, entry.kind) for entry in entries] == [(1, "masked update")]
 
 
+@pytest.mark.skipif("aggregation" not in FederationConfig.keys(), reason="this server has no robust rules")
+def test_robust_rules_work_around_own_layers_and_top_k(make_trial: MakeTrial, same_run: None) -> None:
+    found = []
+    for rule in ("mean", "median"):
+        trial = make_trial(rule, federation={"aggregation": rule, "rounds": 1}, top_k=0.3)
+        (moment,) = run(trial, "fedper")
+        assert moment.report.accepted == 3
+        found.append(flatten(moment.shared) - flatten(trial.start))
+    assert not torch.equal(*found)
+    # Of three sparse updates the median is zero wherever two are; the mean is zero only where all are.
+    assert 0 < int((found[1] != 0).sum()) < int((found[0] != 0).sum())
+
+
 def test_personal_methods_refuse_example_level() -> None:
     config = FederationConfig(unit="example", population=10, cohort=10, records=4, noise_multiplier=1.0)
     for name in sorted(set(NAMES) - {"central", "dp-sgd", "fedavg", "local"}):
