@@ -11,6 +11,7 @@ from pathlib import Path
 from client.console import Console
 from client.parser import Parser, Version
 from shared_model.errors import EaselError
+from simulations.experiment.commands import COMMANDS, add_parsers
 
 __all__ = ["main"]
 
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "recipe": _recipe,
             "report": _report,
             "study": _study,
+            **COMMANDS,
         }
         return commands[parsed.command](parsed, console)
     except EaselError as error:
@@ -107,9 +109,11 @@ def _demo(parsed: argparse.Namespace, console: Console) -> int:
 
 
 def _report(parsed: argparse.Namespace, console: Console) -> int:
+    from simulations.experiment.folder import is_experiment
+    from simulations.experiment.page import write_experiment_report
     from simulations.report import write_report
 
-    path = write_report(parsed.run)
+    path = write_experiment_report(parsed.run) if is_experiment(parsed.run) else write_report(parsed.run)
     console.say(f"wrote {path}")
     console.facts({"report": str(path)})
     return 0
@@ -283,7 +287,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     price.add_argument("--config", metavar="FILE", help="settings in TOML (default: price_of_privacy.toml)")
     price.add_argument("--out", default="runs/price", metavar="DIR", help="folder of the study (default: %(default)s)")
-    for command in (demo, report, bench, recipe, audit, price):
+    experiments = add_parsers(commands, epilog=EXIT_CODES)
+    for command in (demo, report, bench, recipe, audit, price, *experiments):
         command.add_argument("--json", action="store_true", help="print the facts as one JSON document")
     return parser
 

@@ -16,7 +16,18 @@ from shared_model.errors import InputError, MissingError, StorageError
 from shared_model.files import read_bytes, write_atomic
 from simulations.experiment.plan import Plan, load_plan
 
-__all__ = ["MARKER", "SETTINGS", "Facts", "Folders", "claim", "is_experiment", "plain", "read_facts", "read_marker", "write_facts"]
+__all__ = [
+    "MARKER",
+    "SETTINGS",
+    "Facts",
+    "Folders",
+    "claim",
+    "is_experiment",
+    "plain",
+    "read_facts",
+    "read_marker",
+    "write_facts",
+]
 
 MARKER, SETTINGS = "experiment.json", "experiment.toml"
 FORMAT = 1
@@ -43,8 +54,11 @@ class Folders:
     @classmethod
     def of(cls, photos: Sequence[str] = (), art: Sequence[str] = (), splits: str = "") -> Folders:
         """Make paths absolute, so that a run can go on from another folder."""
-        absolute = [tuple(str(Path(name).expanduser().resolve()) for name in names) for names in (photos, art)]
-        return cls(*absolute, str(Path(splits).expanduser().resolve()) if splits else "")
+
+        def absolute(name: str) -> str:
+            return str(Path(name).expanduser().resolve())
+
+        return cls(tuple(map(absolute, photos)), tuple(map(absolute, art)), absolute(splits) if splits else "")
 
 
 def claim(folder: Path, plan: Plan, *, folders: Folders, weights: str) -> None:

@@ -163,7 +163,7 @@ def _judge(people: Settlement, config: EvaluationConfig) -> Judge:
 
 def _easels(people: Settlement, config: EvaluationConfig) -> list[Easel]:
     photos = [load_tensor(path, config.paint_px) for path in people.held_photos[: config.photos]]
-    easels = []
+    easels: list[Easel] = []
     for device, home in enumerate(people.devices[: config.tastes] if photos else ()):
         works = find_pictures([load_device(home).art])
         if not works:

@@ -14,13 +14,13 @@ from typing import Any
 
 from server.config import FederationConfig
 from shared_model.config import digest
-from shared_model.errors import ConfigError
+from shared_model.errors import ConfigError, MissingError
 from shared_model.parsing import located, nearest, parse, read_toml
 from shared_model.toml_lines import Place
-from simulations.experiment.settings import ExperimentConfig
+from simulations.experiment.settings import ExperimentConfig, config_folder
 from simulations.methods import METHODS
 
-__all__ = ["Cell", "Plan", "load_plan"]
+__all__ = ["Cell", "Plan", "find_plan", "load_plan"]
 
 _MOST_CELLS = 1000
 
@@ -69,6 +69,24 @@ class Plan:
 @dataclass(frozen=True)
 class _Names:
     names: tuple[str, ...]
+
+
+def find_plan(name: Path | str) -> Path:
+    """Return the file of that name, or the experiment that easel ships under it, such as ``bench_painters_iid``.
+
+    Raises
+    ------
+    MissingError
+        If there is neither.
+    """
+    path = Path(name)
+    shipped = config_folder() / f"{path.name.removesuffix('.toml')}.toml"
+    if path.is_file():
+        return path
+    if path.name == str(name) and shipped.is_file() and shipped.stem.startswith("bench_"):
+        return shipped
+    known = sorted(item.stem for item in config_folder().glob("bench_*.toml"))
+    raise MissingError(f"there is no experiment {path}", hint=f"easel ships {', '.join(known)}")
 
 
 def load_plan(path: Path | str) -> Plan:
@@ -181,5 +199,10 @@ def _federation_keys() -> type[Any]:
 
 def _name(changes: Mapping[str, Any]) -> str:
     """Name a cell by what was set for it."""
-    words = [f"{key.rsplit('.', 1)[-1]}-{value if isinstance(value, str) else json.dumps(value)}" for key, value in changes.items()]
-    return "_".join("".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in word) for word in words)
+    words = [
+        f"{key.rsplit('.', 1)[-1]}-{value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in changes.items()
+    ]
+    return "_".join(
+        "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in word) for word in words
+    )

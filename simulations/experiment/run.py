@@ -162,7 +162,9 @@ def _result(home: Path, name: str) -> Path:
 
 def _final(facts: Facts) -> Facts:
     names = ("method", "seed", "epsilon", "run_epsilon", "bytes_up", "bytes_down", "cpu_seconds", "stopped")
-    final = {key: value for key, value in facts["final"].items() if key in ("round", "loss", "personal", "worst", "quality")}
+    final = {
+        key: value for key, value in facts["final"].items() if key in ("round", "loss", "personal", "worst", "quality")
+    }
     return {**{name: facts[name] for name in names}, **final}
 
 

@@ -13,7 +13,7 @@ from shared_model.errors import ConfigError
 from simulations.engine import EngineConfig
 from simulations.populations import PopulationConfig
 
-__all__ = ["NOISES", "CallbackConfig", "EvaluationConfig", "ExperimentConfig", "MethodConfig", "Value"]
+__all__ = ["NOISES", "CallbackConfig", "EvaluationConfig", "ExperimentConfig", "MethodConfig", "Value", "config_folder"]
 
 Value = float | int | str | bool
 
@@ -166,7 +166,8 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         if not self.method:
             raise ConfigError("an experiment needs at least one method", hint='add [[method]] with name = "fedavg"')
-        if not self.seeds or not all(isinstance(seed, int) and 0 <= seed < 2**20 for seed in self.seeds):
+        known: tuple[object, ...] = self.seeds  # the reader of settings does not look inside lists
+        if not known or not all(isinstance(seed, int) and 0 <= seed < 2**20 for seed in known):
             raise ConfigError(f"seeds must be a list of numbers from 0 to {2**20 - 1}, not {list(self.seeds)}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds must differ, not {list(self.seeds)}")

@@ -6,6 +6,8 @@ round and ends with the same figures. Its result is one file; the work is remove
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
 import shutil
 import time
@@ -14,12 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from server.config import FederationConfig
 from server.outputs import backbone_of
 from server.report import RoundReport
+from server.rounds import begin
 from server.state import StateStore
 from shared_model.backbone import Backbone
 from shared_model.errors import FederationError
+from shared_model.split import flatten
 from simulations.experiment.callbacks import Average, Callback, Row, StopTraining, profiled, should_stop
 from simulations.experiment.folder import Facts, plain, read_facts, write_facts
 from simulations.experiment.measures import Measures
@@ -93,7 +99,7 @@ class TrialRun:
         devices = self.people.visit(
             self.folder / "devices", budget=_budget(federation), delta=federation.effective_delta
         )
-        return Trial(
+        trial = Trial(
             folder=self.folder / "work",
             devices=tuple(devices),
             federation=federation,
@@ -102,6 +108,8 @@ class TrialRun:
             engine=self.config.engine,
             seed=self.seed,
         )
+        _name_run(trial, METHODS[self.method.name])
+        return trial
 
     def _train(self, method: Method, trial: Trial) -> list[Facts]:
         """Train to the end and return a row per round; round 0 is the start."""
@@ -174,7 +182,9 @@ class TrialRun:
             "name": self.method.name,
             "paper": method.paper,
             "seed": self.seed,
+            "folder": self.folder.name,
             "unit": federation.unit,
+            "own_networks": _differ(method, trial),
             "protected": state is not None and not federation.unprotected,
             "population": federation.population,
             "cohort": federation.cohort,
@@ -211,6 +221,21 @@ class _Log:
         write_facts(self._path, {"rows": self.rows})
 
 
+def _name_run(trial: Trial, method: Method) -> None:
+    """Begin the server's state under a name that the seed alone gives, instead of a random one.
+
+    Devices derive their minibatches from it: a trial can so be repeated to the bit, and all methods of
+    one seed see the same minibatches.
+    """
+    check = getattr(method, "check", None)
+    store = StateStore(trial.folder / "federation")
+    if check is None or store.load() is not None:
+        return
+    name = hashlib.sha256(f"experiment/{trial.seed}".encode()).hexdigest()[:12]
+    store.folder.mkdir(parents=True, exist_ok=True)
+    store.save(dataclasses.replace(begin(check(trial), trial.start), run=name))
+
+
 def _missed(trial: Trial, last: int) -> Moment | None:
     """Return the round that a server saved and that a kill kept from being measured."""
     state = StateStore(trial.folder / "federation").load()
@@ -219,8 +244,16 @@ def _missed(trial: Trial, last: int) -> Moment | None:
     return Moment(state.round, backbone_of(state), state.reports[-1] if state.reports else None)
 
 
+def _differ(method: Method, trial: Trial) -> bool:
+    """Say whether devices have networks of their own."""
+    if len(trial.devices) < 2:
+        return False
+    first, second = (flatten(method.backbone_of(trial, device)) for device in (0, 1))
+    return not torch.equal(first, second)
+
+
 def _budget(federation: FederationConfig) -> float:
-    """What a device's own ledger allows: the target with a little room, or whatever the noise costs."""
+    """Return what a device's own ledger allows: the target with a little room, or whatever the noise costs."""
     if federation.unprotected or not federation.target_epsilon:
         return math.inf
     return federation.target_epsilon * 1.01
@@ -240,4 +273,3 @@ def _spread(losses: Sequence[float]) -> dict[str, Any]:
         return {}
     worst = known[-max(1, round(len(known) / 10)) :]
     return {"personal": sum(known) / len(known), "worst": sum(worst) / len(worst)}
-
