@@ -8,26 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from client.data import load_device
 from shared_model.backbone import Backbone
-from shared_model.config import LossConfig
 from shared_model.errors import InputError
 from shared_model.head import Head
 from shared_model.images import find_pictures, load_tensor, save_picture, to_uint8
-from shared_model.objective import draw, generator_loss
 from shared_model.records import Batch
 from shared_model.stylize import Options, stylize
 from simulations.evaluation import Judge
 from simulations.experiment.settings import EvaluationConfig
+from simulations.methods.personal import loss_on
 from simulations.populations import Settlement, test_records
 
 __all__ = ["Easel", "Judged", "Measures"]
-
-_CHUNK = 4
-_PLAIN = LossConfig(adversarial="none")
 
 
 @dataclass(frozen=True)
@@ -91,17 +86,15 @@ class Measures:
     tests: tuple[Batch | None, ...]
     easels: tuple[Easel, ...]
     config: EvaluationConfig
-    record_px: int
     seed: int
 
     @classmethod
     def of(cls, people: Settlement, *, config: EvaluationConfig, painting: bool) -> Measures:
         """Prepare what is measured of a population; ``painting``: also fit the heads that paint."""
-        seed, record_px = people.config.seed, people.config.record_px
         judge = _judge(people, config) if config.records or config.pairs else None
         tests = tuple(test_records(home) for home in people.devices)
         easels = tuple(_easels(people, config)) if painting else ()
-        return cls(judge, tests, easels, config, record_px, seed)
+        return cls(judge, tests, easels, config, people.config.seed)
 
     def judged(self, backbone: Backbone, *, quality: bool) -> Judged:
         """Measure a shared backbone; its quality only when asked, since that paints pictures."""
@@ -113,17 +106,9 @@ class Measures:
 
     def personal(self, network: Callable[[int], Backbone]) -> list[float]:
         """Return the loss of every device on its own test records; NaN for one that has none."""
-        draws = draw(torch.Generator().manual_seed(self.seed), size_px=self.record_px)
         losses = []
         for device, records in enumerate(self.tests):
-            if records is None:
-                losses.append(math.nan)
-                continue
-            backbone, parts = network(device), []
-            with torch.no_grad():
-                for some in torch.arange(len(records)).split(_CHUNK):
-                    parts.append(generator_loss(backbone, records.select(some), draws, loss=_PLAIN)[0])
-            losses.append(float(torch.cat(parts).mean()))
+            losses.append(math.nan if records is None else loss_on(records, network(device), seed=self.seed))
         return losses
 
     def paint(self, network: Callable[[int], Backbone], folder: Path) -> list[str]:

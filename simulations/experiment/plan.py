@@ -177,15 +177,17 @@ def _check_methods(config: ExperimentConfig, place: Place) -> None:
         where = place.inside("method", index)
         if method.name not in METHODS:
             raise ConfigError(f"{where.at('name')}: unknown method {method.name!r}", hint=nearest(method.name, METHODS))
-        options = getattr(METHODS[method.name], "options", None)
-        if dataclasses.is_dataclass(options) and isinstance(options, type):
-            parse(method.options, options, source=where.inside("options"))
         own = where.inside("federation")
         parse(method.federation, _federation_keys(), source=own)
         try:
-            config.federation_of(method, config.seeds[0])
+            federation = config.federation_of(method, config.seeds[0])
         except ConfigError as error:
             raise located(error, method.federation, place=own) from error
+        try:
+            METHODS[method.name].check(method.options, federation)
+        except ConfigError as error:
+            named = any(key in error.message for key in method.options)
+            raise located(error, method.options if named else {}, place=where.inside("options")) from error
 
 
 def _federation_keys() -> type[Any]:

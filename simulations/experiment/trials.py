@@ -37,6 +37,8 @@ from simulations.populations import Settlement
 __all__ = ["RESULT", "TrialRun", "trial_name"]
 
 RESULT = "result.json"
+#: Methods in which no server takes part.
+SERVERLESS = ("central", "local")
 
 
 def trial_name(method: MethodConfig, seed: int) -> str:
@@ -131,7 +133,7 @@ class TrialRun:
                 raise StopTraining
 
         try:
-            if missed := _missed(trial, log.last):
+            if missed := _missed(method, trial, log.last):
                 on_round(missed)
             if not should_stop(log.rows, self.config.callbacks):
                 with profiled(self.config.callbacks.profile, self.folder / "profile.txt"):
@@ -169,7 +171,10 @@ class TrialRun:
             final["devices"] = self.measures.personal(lambda device: method.backbone_of(trial, device))
             final |= _spread(final["devices"])
         state = StateStore(trial.folder / "federation").load()
-        shared = trial.start if state is None else backbone_of(state)
+        if method.name == "central":
+            shared = method.backbone_of(trial, 0)
+        else:
+            shared = trial.start if state is None else backbone_of(state)
         if self.config.evaluation.pairs:
             final |= {key: value for key, value in vars(self.measures.judged(shared, quality=True)).items()}
         reports = [] if state is None else list(state.reports)
@@ -227,17 +232,20 @@ def _name_run(trial: Trial, method: Method) -> None:
     Devices derive their minibatches from it: a trial can so be repeated to the bit, and all methods of
     one seed see the same minibatches.
     """
-    check = getattr(method, "check", None)
     store = StateStore(trial.folder / "federation")
-    if check is None or store.load() is not None:
+    if method.name in SERVERLESS or store.load() is not None:
         return
     name = hashlib.sha256(f"experiment/{trial.seed}".encode()).hexdigest()[:12]
     store.folder.mkdir(parents=True, exist_ok=True)
-    store.save(dataclasses.replace(begin(check(trial), trial.start), run=name))
+    store.save(dataclasses.replace(begin(method.check(trial.options, trial.federation), trial.start), run=name))
 
 
-def _missed(trial: Trial, last: int) -> Moment | None:
-    """Return the round that a server saved and that a kill kept from being measured."""
+def _missed(method: Method, trial: Trial, last: int) -> Moment | None:
+    """Return the round that was saved and that a kill kept from being measured."""
+    if method.name in SERVERLESS:
+        number = method.finished(trial)  # type: ignore[attr-defined]
+        shared = method.backbone_of(trial, 0) if method.name == "central" else trial.start
+        return Moment(number, shared, None) if number > last else None
     state = StateStore(trial.folder / "federation").load()
     if state is None or state.round <= last:
         return None
