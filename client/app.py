@@ -11,7 +11,6 @@ number ``partition-id`` of the folders in ``devices-dir`` of the run's configura
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from logging import Logger, getLogger
 from pathlib import Path
 
@@ -22,12 +21,12 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, 
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
-from client.data import load_device, load_records
+from client.data import load_device
 from client.ledger import Ledger, Reservation
 from client.paths import witness_folder
 from client.policy import load_policy
-from client.private_training import LocalSettings, train_example_level, train_user_level
 from client.secure_stages import Stage, answer
+from client.trainer import Trainer, local_training, round_seed
 from shared_model.backbone import Backbone
 from shared_model.errors import (
     BudgetError,
@@ -46,21 +45,29 @@ from shared_model.secure_terms import SECURE
 from shared_model.split import size, unflatten
 from shared_model.weights import architecture_hash
 
-__all__ = ["app", "device_folder", "pack", "participate", "read_request"]
+__all__ = ["app", "device_folder", "make_app", "pack", "participate", "read_request"]
 
 LEDGER = "ledger.json"
 _REFUSED, _BUDGET, _FAILED, _TOO_SOON, _ANSWERED, _LEDGER = 101, 102, 103, 104, 110, 111
 _MASKED = "masked update"
 
-app = ClientApp()
+
+def make_app(train: Trainer = local_training) -> ClientApp:
+    """Return a Flower ClientApp whose devices train with ``train``; all else is as deployed."""
+    made = ClientApp()
+
+    @made.train()
+    def answer_round(message: Message, context: Context) -> Message:
+        return _answer(message, context, train)
+
+    return made
 
 
-@app.train()
-def train(message: Message, context: Context) -> Message:
+def _answer(message: Message, context: Context, train: Trainer) -> Message:
     """Answer one round; an error becomes a code, and its text stays in this device's own log."""
     log = getLogger("easel.client")
     try:
-        return _reply(message, context, log)
+        return _reply(message, context, train, log)
     except BudgetError as error:
         return _declined(message, _BUDGET, error, log)
     except TooSoonError as error:
@@ -83,17 +90,17 @@ class _Answered(EaselError):
     """An update for the same round was masked before; two would be one too many."""
 
 
-def _reply(message: Message, context: Context, log: Logger) -> Message:
+def _reply(message: Message, context: Context, train: Trainer, log: Logger) -> Message:
     folder, simulated = device_folder(context)
     if SECURE in message.content:
-        return Message(_secure_reply(folder, message, simulated=simulated, log=log), reply_to=message)
+        return Message(_secure_reply(folder, message, simulated=simulated, train=train, log=log), reply_to=message)
     request, vector = read_request(message)
     try:
         load_policy(folder, simulated=simulated).check(request, parameters=len(vector))
     except EaselError as error:
         _note_refusal(folder, request, error, simulated=simulated)
         raise _Refused(error.message, hint=error.hint) from error
-    content = participate(folder, request, vector, simulated=simulated, seen=_seen(message))
+    content = participate(folder, request, vector, simulated=simulated, seen=_seen(message), train=train)
     log.info("round %d of run %s: update sent", request.round, request.run)
     return Message(content, reply_to=message)
 
@@ -182,7 +189,13 @@ def read_request(message: Message) -> tuple[RoundRequest, Tensor]:
 
 
 def participate(
-    folder: Path, request: RoundRequest, vector: Tensor, *, simulated: bool = False, seen: int = 0
+    folder: Path,
+    request: RoundRequest,
+    vector: Tensor,
+    *,
+    simulated: bool = False,
+    seen: int = 0,
+    train: Trainer = local_training,
 ) -> RecordDict:
     """Spend the budget, train, and build the upload.
 
@@ -197,7 +210,8 @@ def participate(
 
     Assumes
     -------
-    The policy was checked. The folder belongs to one device and one person.
+    The policy was checked. The folder belongs to one device and one person. At unit ``"example"``
+    what ``train`` returns is private already; at unit ``"user"`` nothing is asked of it.
 
     Edge cases
     ----------
@@ -214,7 +228,7 @@ def participate(
     EaselError
         If the folder cannot be used.
     """
-    ledger, reservation, delta = _paid_update(folder, request, vector, simulated=simulated, seen=seen)
+    ledger, reservation, delta = _paid_update(folder, request, vector, simulated=simulated, seen=seen, train=train)
     values, scale = pack(delta, request)
     reply = ConfigRecord({"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)})
     reply.update({"ledger": reservation.tag, "entry": reservation.participation})
@@ -228,7 +242,7 @@ def participate(
 
 
 def _paid_update(
-    folder: Path, request: RoundRequest, vector: Tensor, *, simulated: bool, seen: int = 0
+    folder: Path, request: RoundRequest, vector: Tensor, *, simulated: bool, train: Trainer, seen: int = 0
 ) -> tuple[Ledger, Reservation, Tensor]:
     """Reserve the round's privacy, then train; the update is not clipped yet."""
     backbone = Backbone(request.model)
@@ -244,10 +258,10 @@ def _paid_update(
         attempt=request.attempt,
         seen=seen,
     )
-    return ledger, reservation, _train(backbone, folder, request, seed=_seed(request, device.seed))
+    return ledger, reservation, train(backbone, folder, request, seed=round_seed(request, device.seed))
 
 
-def _secure_reply(folder: Path, message: Message, *, simulated: bool, log: Logger) -> RecordDict:
+def _secure_reply(folder: Path, message: Message, *, simulated: bool, train: Trainer, log: Logger) -> RecordDict:
     """Answer one stage of secure aggregation; only ``masked`` carries anything of the device's data.
 
     Guarantees
@@ -265,16 +279,16 @@ def _secure_reply(folder: Path, message: Message, *, simulated: bool, log: Logge
     started: list[int] = []
     paid: list[tuple[Ledger, Reservation]] = []
 
-    def train() -> Tensor:
+    def trained() -> Tensor:
         started.append(1)
         request, vector = read_request(message)
         _refuse_a_second_sum(folder, request, simulated=simulated)
-        ledger, reservation, delta = _paid_update(folder, request, vector, simulated=simulated)
+        ledger, reservation, delta = _paid_update(folder, request, vector, simulated=simulated, train=train)
         paid.append((ledger, reservation))
         return delta
 
     try:
-        found = answer(folder, stage, policy=load_policy(folder, simulated=simulated), size=_size, train=train)
+        found = answer(folder, stage, policy=load_policy(folder, simulated=simulated), size=_size, train=trained)
     except PrivacyError as error:
         if started:
             raise
@@ -307,29 +321,6 @@ def _refuse_a_second_sum(folder: Path, request: RoundRequest, *, simulated: bool
         raise _Answered(f"this device has answered round {request.round} of run {request.run}")
 
 
-def _train(backbone: Backbone, folder: Path, request: RoundRequest, *, seed: int) -> Tensor:
-    settings = LocalSettings(
-        steps=request.local_steps,
-        batch=request.batch,
-        lr=request.learning_rate,
-        critic_lr=request.learning_rate,
-        noise_multiplier=request.noise_multiplier,
-        sample_rate=request.record_rate,
-        bound=request.record_clip,
-        loss=request.loss,
-    )
-    records = load_records(folder)
-    if request.unit == "user":
-        return train_user_level(backbone, records, settings=settings, seed=seed)
-    return train_example_level(backbone, records, settings=settings, seed=seed)[0]
-
-
-def _seed(request: RoundRequest, device: int) -> int:
-    """Derive the seed of minibatches and projections; protection never rests on it."""
-    text = f"{request.seed}/{request.run}/{request.round}/{device}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
-
-
 def pack(delta: Tensor, request: RoundRequest) -> tuple[npt.NDArray[np.int8] | npt.NDArray[np.float16], float]:
     """Clip an update and make it small: int8 or float16 numbers and their common scale.
 
@@ -349,3 +340,7 @@ def pack(delta: Tensor, request: RoundRequest) -> tuple[npt.NDArray[np.int8] | n
     while norm(torch.from_numpy(values.astype(np.float32)) * scale) > request.clip:
         scale = float(np.nextafter(np.float32(scale * (1 - 1e-7)), np.float32(0.0)))
     return values, scale
+
+
+#: What a device runs.
+app = make_app()

@@ -8,7 +8,10 @@ from shared_model.config import LossConfig
 from shared_model.errors import ConfigError
 from shared_model.mechanism import Mechanism
 
-__all__ = ["LocalSettings"]
+__all__ = ["SOLVERS", "LocalSettings"]
+
+#: Local optimizers at user level.
+SOLVERS = ("adamw", "sgd")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class LocalSettings:
         smallest way on a CPU.
     loss
         Weights of the losses.
+    solver
+        User level: ``"adamw"``, or ``"sgd"`` (plain steps, no momentum), which some papers assume.
     """
 
     steps: int = 8
@@ -57,6 +62,7 @@ class LocalSettings:
     balance: float = 0.05
     chunk: int = 1
     loss: LossConfig = field(default_factory=LossConfig)
+    solver: str = "adamw"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "chunk"):
@@ -69,6 +75,7 @@ class LocalSettings:
             0.0 <= self.noise_multiplier < 1e6, f"noise_multiplier must be at least 0, not {self.noise_multiplier}"
         )
         _require(0.0 < self.sample_rate <= 1.0, f"sample_rate must be in (0, 1], not {self.sample_rate}")
+        _require(self.solver in SOLVERS, f"solver must be one of {', '.join(SOLVERS)}, not {self.solver!r}")
         for name in ("bound", "balance"):
             _require(0.0 < getattr(self, name) < 1e6, f"{name} must be positive, not {getattr(self, name)}")
 

@@ -11,6 +11,7 @@ once, summed, noised once. Splitting it in two would cost up to twice the loss.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +26,24 @@ from shared_model.noise import secure_bernoulli
 from shared_model.records import Batch
 from shared_model.split import flatten
 
-__all__ = ["JointStep", "LocalSettings", "poisson_sample", "train_example_level", "train_user_level"]
+__all__ = ["AfterStep", "JointStep", "LocalSettings", "poisson_sample", "train_example_level", "train_user_level"]
+
+#: Called after an optimizer step with the parameters that it moved, by name, and the step size; may move them on.
+AfterStep = Callable[[Mapping[str, nn.Parameter], float], None]
 
 _PENALTY_EVERY = 4  # lazy regularization, as in shared_model.training
 _GRADIENT_NORM = 3.0
 
 
-def train_user_level(backbone: Backbone, records: Batch, *, settings: LocalSettings, seed: int = 0) -> Tensor:
+def train_user_level(
+    backbone: Backbone,
+    records: Batch,
+    *,
+    settings: LocalSettings,
+    seed: int = 0,
+    only: Collection[str] | None = None,
+    after_step: AfterStep | None = None,
+) -> Tensor:
     """Train a copy of the backbone on the records, discriminator and generator in turn.
 
     Parameters
@@ -44,6 +56,11 @@ def train_user_level(backbone: Backbone, records: Batch, *, settings: LocalSetti
         The round's public settings.
     seed
         Seed of minibatches and projections: the same seed gives the same update.
+    only
+        Names of the parameters to train; ``None``: all. The others stay as they are, to the bit.
+    after_step
+        What a method of federated learning does after each step (:data:`AfterStep`), such as drawing
+        the parameters back to where they came from.
 
     Returns
     -------
@@ -59,20 +76,20 @@ def train_user_level(backbone: Backbone, records: Batch, *, settings: LocalSetti
     _require_records(records)
     work, generator = copy.deepcopy(backbone).train(), torch.Generator().manual_seed(seed)
     device = next(work.parameters()).device
-    painters, critics = parts(work)
-    painter = torch.optim.AdamW(painters, settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
-    critic = torch.optim.AdamW(critics, settings.critic_lr, betas=settings.betas, weight_decay=settings.weight_decay)
+    painters, critics = (_named(work, part, only) for part in parts(work))
+    painter = _Steps(painters, settings=settings, rate=settings.lr, after_step=after_step)
+    critic = _Steps(critics, settings=settings, rate=settings.critic_lr, after_step=after_step)
     for step in range(settings.steps):
         chosen = torch.randperm(len(records), generator=generator)[: settings.batch]
         batch = records.select(chosen).to(device)
         draws = objective.draw(generator, size_px=records.size_px).to(device)
         losses, output = objective.generator_loss(work, batch, draws, loss=settings.loss)
-        _descend(painter, painters, losses)
+        painter.descend(losses)
         losses = objective.discriminator_loss(
             work, batch, output.detach(), draws, loss=settings.loss, penalty=_has_penalty(step, settings)
         )
         if losses.requires_grad:
-            _descend(critic, critics, losses)
+            critic.descend(losses)
     return _difference(work, backbone)
 
 
@@ -151,13 +168,45 @@ def poisson_sample(count: int, *, rate: float, generator: torch.Generator | None
     return (torch.rand(count, generator=generator, dtype=torch.float64) < rate).nonzero().flatten()
 
 
-def _descend(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], losses: Tensor) -> None:
-    """Take one plain step on the mean loss."""
-    gradients = torch.autograd.grad(losses.mean(), parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    torch.nn.utils.clip_grad_norm_(parameters, _GRADIENT_NORM)
-    optimizer.step()
+class _Steps:
+    """Plain steps of one part of the backbone, painters or critics; none if nothing of it is trained."""
+
+    def __init__(
+        self,
+        named: Mapping[str, nn.Parameter],
+        *,
+        settings: LocalSettings,
+        rate: float,
+        after_step: AfterStep | None,
+    ) -> None:
+        self._named, self._rate, self._after_step = named, rate, after_step
+        self._parameters = list(named.values())
+        self._optimizer = _solver(self._parameters, settings, rate=rate) if named else None
+
+    def descend(self, losses: Tensor) -> None:
+        """Take one plain step on the mean loss."""
+        if self._optimizer is None:
+            return
+        gradients = torch.autograd.grad(losses.mean(), self._parameters, allow_unused=True)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        torch.nn.utils.clip_grad_norm_(self._parameters, _GRADIENT_NORM)
+        self._optimizer.step()
+        if self._after_step is not None:
+            with torch.no_grad():
+                self._after_step(self._named, self._rate)
+
+
+def _named(work: Backbone, part: list[nn.Parameter], only: Collection[str] | None) -> dict[str, nn.Parameter]:
+    """Return a part's parameters by name, in its order; only those that are trained."""
+    names = {id(parameter): name for name, parameter in work.named_parameters()}
+    return {names[id(p)]: p for p in part if only is None or names[id(p)] in only}
+
+
+def _solver(parameters: list[nn.Parameter], settings: LocalSettings, *, rate: float) -> torch.optim.Optimizer:
+    if settings.solver == "sgd":
+        return torch.optim.SGD(parameters, rate, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW(parameters, rate, betas=settings.betas, weight_decay=settings.weight_decay)
 
 
 def _has_penalty(step: int, settings: LocalSettings) -> bool:

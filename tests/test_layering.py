@@ -46,7 +46,7 @@ QUIET = PRIVATE | frozenset(
     "client.data client.job_queue client.jobs client.joint_step client.ledger client.ledger_file "
     "client.local_settings "
     "client.film client.films client.footage client.reel client.watch shared_model.tags "
-    "client.private_training client.secure_state shared_model.secure_sum shared_model.secure_terms "
+    "client.private_training client.secure_state client.trainer shared_model.secure_sum shared_model.secure_terms "
     # Releases: what decides and what installs is apart from what fetches (client.fetch).
     "client.models client.release_source client.shelf shared_model.introduction shared_model.release_manifest "
     "shared_model.release_rules shared_model.signatures".split()

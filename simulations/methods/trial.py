@@ -77,6 +77,16 @@ class Method(Protocol):
     def paper(self) -> str:
         """Authors, year and title."""
 
+    def check(self, options: Mapping[str, object], federation: FederationConfig) -> FederationConfig:
+        """Return the federation that would run, with what the method replaces in it.
+
+        Raises
+        ------
+        ConfigError
+            For unknown options (the nearest right one is named), bad ones, or a federation that the
+            method cannot use.
+        """
+
     def train(self, trial: Trial, *, on_round: Callable[[Moment], None]) -> None:
         """Run all rounds, or those that are left of a trial that was killed.
 

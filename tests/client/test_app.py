@@ -61,7 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_device(home, DeviceConfig(photos=Path("photos"), art=Path("art"), max_epsilon=2.0, size_px=64))
     draw = torch.Generator().manual_seed(0)
     pictures = [torch.rand(3, 3, 64, 64, generator=draw) for _ in range(5)]
-    monkeypatch.setattr(module, "load_records", lambda path: Batch(*pictures, torch.zeros(3)))
+    monkeypatch.setattr("client.trainer.load_records", lambda path: Batch(*pictures, torch.zeros(3)))
     return home
 
 
@@ -112,7 +112,7 @@ def test_the_price_is_reserved_before_training_and_stays_when_it_fails(
         states.extend(entry.state for entry in Ledger.open(folder / "ledger.json").entries())
         raise RuntimeError("a private detail in secret-name")
 
-    monkeypatch.setattr(module, "train_user_level", explode)
+    monkeypatch.setattr("client.trainer.train_user_level", explode)
     reply = ask()
     assert states == ["reserved"]
     assert (reply.error.code, reply.error.reason) == (103, "RuntimeError")
@@ -184,7 +184,7 @@ def test_a_device_takes_part_once_in_the_separation_whatever_the_server_says(
     assert not ask(replace(FACTORIZED, round=5)).has_error()
     spent = Ledger.open(folder / "ledger.json").spent()
     with monkeypatch.context() as patched:
-        patched.setattr(module, "train_user_level", lambda *args, **settings: pytest.fail("trained"))
+        patched.setattr("client.trainer.train_user_level", lambda *args, **settings: pytest.fail("trained"))
         for changes in ({"round": 5}, {"round": 7}, {"round": 6, "min_separation": 1}, {"round": 4}):
             reply = ask(replace(FACTORIZED, **changes))
             assert (reply.error.code, reply.error.reason) == (104, "TooSoonError")
@@ -205,7 +205,7 @@ def test_every_code_is_known_to_the_server(ask: Ask) -> None:
 
 
 def test_beyond_the_budget_nothing_is_trained(ask: Ask, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "train_user_level", lambda *args, **settings: pytest.fail("trained"))
+    monkeypatch.setattr("client.trainer.train_user_level", lambda *args, **settings: pytest.fail("trained"))
     reply = ask(replace(REQUEST, cohort=100_000))
     assert (reply.error.code, reply.error.reason) == (102, "BudgetError")
     assert Ledger.open(folder / "ledger.json").spent() == 0
@@ -310,3 +310,20 @@ def test_float16_keeps_a_small_update_almost_exactly() -> None:
     values, scale = pack(delta, replace(REQUEST, upload="float16"))
     assert np.allclose(values.astype(np.float32) * scale, delta.numpy(), rtol=1e-3, atol=1e-12)
     assert pack(torch.zeros(3), replace(REQUEST, upload="float16"))[1] == 0.0
+
+
+def test_another_trainer_is_paid_for_clipped_and_noted_like_the_usual_one(folder: Path) -> None:
+    asked: list[tuple[Path, int, str]] = []
+
+    def train(backbone: Backbone, home: Path, request: RoundRequest, *, seed: int) -> torch.Tensor:
+        asked.append((home, request.round, Ledger.open(home / "ledger.json").entries()[-1].state))
+        assert torch.equal(flatten(backbone), VECTOR)
+        return torch.full_like(VECTOR, 7.0)
+
+    message = request_message(REQUEST)
+    reply = module.make_app(train)(message, Context(1, 1001, {"device-dir": str(folder)}, RecordDict(), {}))
+    assert asked == [(folder, 1, "reserved")]
+    values, scale = reply.content.array_records[ARRAY][ARRAY].numpy(), reply.content.config_records[REPLY]["scale"]
+    assert np.linalg.norm(values.astype(np.float64) * scale) <= REQUEST.clip
+    entry = Ledger.open(folder / "ledger.json").entries()[0]
+    assert (entry.state, entry.bytes_sent) == ("committed", len(VECTOR) + 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from shared_model.config import ADVERSARIAL, LossConfig, ModelConfig, parse
 from shared_model.errors import ConfigError, PrivacyError
 from shared_model.privacy import Mechanism, private_optimizer
 from shared_model.records import Batch
-from shared_model.split import flatten
+from shared_model.split import flatten, shared_parameters
 
 TINY = ModelConfig(width=8, blocks=1, code_dim=8, encoder_width=6, critic_width=8)
 SIDE = 64
@@ -341,3 +342,46 @@ def test_settings_come_from_a_mapping() -> None:
     assert settings.mechanism == Mechanism(1.0, 1.0, "example")
     assert settings.betas == (0.5, 0.99)
     assert settings.loss.adversarial == "bce"
+
+
+# ---- what methods of federated learning put in -----------------------------------------------------
+
+
+def test_only_the_named_parameters_move(backbone: Backbone) -> None:
+    kept = {"generator.leave.weight", "generator.leave.bias"}
+    delta = train_user_level(backbone, records(3), settings=PLAIN, only=kept)
+    at = 0
+    for name in shared_parameters(backbone):
+        count = backbone.get_parameter(name).numel()
+        part, at = delta[at : at + count], at + count
+        assert bool(part.any()) == (name in kept), name
+    nothing = train_user_level(backbone, records(3), settings=PLAIN, only=())
+    assert not nothing.any()
+
+
+def test_what_comes_after_a_step_sees_what_moved_and_by_which_rate(backbone: Backbone) -> None:
+    seen: list[tuple[set[str], float]] = []
+
+    def look(moved: Mapping[str, torch.nn.Parameter], rate: float) -> None:
+        seen.append((set(moved), rate))
+
+    settings = dataclasses.replace(PLAIN, critic_lr=3e-4, steps=1)
+    watched = train_user_level(backbone, records(3), settings=settings, after_step=look)
+    assert torch.equal(watched, train_user_level(backbone, records(3), settings=settings))
+    (painters, first), (critics, second) = seen
+    assert (first, second) == (settings.lr, settings.critic_lr)
+    assert not painters & critics and painters | critics == set(shared_parameters(backbone))
+
+
+def test_plain_steps_move_by_rate_times_gradient(backbone: Backbone) -> None:
+    """Two step sizes from the same place: without momentum one step is proportional to its size."""
+    one = dataclasses.replace(PLAIN, steps=1, solver="sgd", lr=1e-4, critic_lr=1e-4)
+    two = dataclasses.replace(one, lr=2e-4, critic_lr=2e-4)
+    loss = LossConfig(adversarial="none")  # the critic's step would see the generator's
+    first, second = (
+        train_user_level(backbone, records(2), settings=dataclasses.replace(settings, loss=loss))
+        for settings in (one, two)
+    )
+    assert torch.allclose(2 * first, second, atol=1e-6) and first.abs().max() > 1e-6
+    with pytest.raises(ConfigError, match="solver must be one of adamw, sgd"):
+        LocalSettings(solver="adam")

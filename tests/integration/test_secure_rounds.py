@@ -11,8 +11,7 @@ import torch
 from flwr.app import Array, ArrayRecord, Context, Error, Message
 from scipy import stats
 
-from client import app as module
-from client.app import app
+from client.app import make_app
 from client.data import DeviceConfig, write_device
 from client.ledger import Ledger
 from client.secure_state import FILE, Memory
@@ -43,6 +42,9 @@ def update(index: int) -> torch.Tensor:
     return vector / vector.norm() * 2 * CLIP
 
 
+app = make_app(lambda backbone, folder, request, *, seed: update(int(folder.name)))
+
+
 @pytest.fixture
 def config() -> FederationConfig:
     """Five simulated devices without noise, one of which may drop out."""
@@ -62,14 +64,13 @@ def config() -> FederationConfig:
 
 
 @pytest.fixture
-def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Devices whose training is instant: each has an update of its own."""
+def folders(tmp_path: Path) -> list[Path]:
+    """Devices whose training would need no records: each has an update of its own."""
     made = []
     for index in range(8):
         folder = tmp_path / "devices" / str(index)
         write_device(folder, DeviceConfig(photos=Path("p"), art=Path("a"), max_epsilon=float("inf"), size_px=64))
         made.append(folder)
-    monkeypatch.setattr(module, "_train", lambda backbone, folder, request, *, seed: update(int(folder.name)))
     return made
 
 
@@ -295,13 +296,14 @@ def test_what_is_no_masked_vector_is_dropped(
 
 
 def test_an_update_that_is_not_finite_never_leaves(
-    tmp_path: Path, config: FederationConfig, folders: list[Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, config: FederationConfig, folders: list[Path]
 ) -> None:
-    def train(backbone: Backbone, folder: Path, request: object, *, seed: int) -> torch.Tensor:
-        return torch.full((SIZE,), torch.nan) if folder.name == "1" else update(int(folder.name))
+    broken = make_app(lambda backbone, folder, request, *, seed: torch.full((SIZE,), torch.nan))
 
-    monkeypatch.setattr(module, "_train", train)
-    state = go(Fleet(folders[:5]), tmp_path / "run", config)
+    def act(message: Message, context: Context, now: str) -> Message | None:
+        return broken(message, context) if number(context) == 1 else None
+
+    state = go(Fleet(folders[:5], act), tmp_path / "run", config)
     assert state.reports[0].reasons == {"failed on the device": 1}
     assert float((summed(state, config) - plain([0, 2, 3, 4])).norm()) <= tolerance(config, 5)
 

@@ -16,7 +16,7 @@ from flwr.app import ConfigRecord
 from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.supercore.inflatable.inflatable_object import get_object_type_from_object_content
 
-from client.app import _seed
+from client.trainer import round_seed
 from client.data import load_device, load_records
 from client.ledger import Ledger
 from client.private_training import LocalSettings, train_user_level
@@ -159,7 +159,7 @@ def losses_of(folder: Path, config: FederationConfig, state: RoundState, weights
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(objective, "generator_loss", spy)
-        seed = _seed(request, load_device(folder).seed)
+        seed = round_seed(request, load_device(folder).seed)
         train_user_level(start, load_records(folder), settings=settings, seed=seed)
     return found
 

@@ -1,0 +1,117 @@
+"""Central: all records in one place. The upper bound that privacy and federation are measured against.
+
+FOR SIMULATION ONLY. It pools what every device was promised to keep, which nothing outside a simulation
+does; it protects nobody.
+
+A round takes as many steps as a federated round takes on all its devices together, one after the other:
+the same number of records is looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from logging import getLogger
+
+from torch import Tensor
+
+from client.data import load_records
+from client.local_settings import SOLVERS
+from client.private_training import train_user_level
+from client.trainer import round_seed
+from server.config import FederationConfig
+from shared_model.backbone import Backbone
+from shared_model.config import parse
+from shared_model.errors import ConfigError
+from shared_model.records import Batch
+from shared_model.split import flatten
+from simulations.methods.alone import as_request
+from simulations.methods.memory import Memory
+from simulations.methods.plain import settings_of
+from simulations.methods.trial import Moment, Trial
+from simulations.methods.vectors import with_vector
+
+__all__ = ["METHOD", "CentralOptions"]
+
+
+@dataclass(frozen=True)
+class CentralOptions:
+    """Settings of central training.
+
+    Parameters
+    ----------
+    steps
+        Steps of a round; 0: the federation's local steps times its planned cohort.
+    solver
+        Optimizer, one of :data:`client.local_settings.SOLVERS`.
+    """
+
+    steps: int = 0
+    solver: str = "adamw"
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ConfigError(f"steps must be 0 or more, not {self.steps}")
+        if self.solver not in SOLVERS:
+            raise ConfigError(f"solver must be one of {', '.join(SOLVERS)}, not {self.solver!r}")
+
+
+@dataclass(frozen=True)
+class _Central:
+    name: str = "central"
+    paper: str = "upper bound: pooled records, simulation only"
+
+    def check(self, options: Mapping[str, object], federation: FederationConfig) -> FederationConfig:
+        """See :class:`simulations.methods.trial.Method`."""
+        steps = self._read(options).steps or federation.local_steps * federation.planned
+        return dataclasses.replace(federation, local_steps=steps)
+
+    def train(self, trial: Trial, *, on_round: Callable[[Moment], None]) -> None:
+        """See :class:`simulations.methods.trial.Method`; says in the log that records are pooled."""
+        federation, options = self.check(trial.options, trial.federation), self._read(trial.options)
+        memory = Memory(trial.folder, "central")
+        done = max(memory.rounds(_RUN), default=0)
+        if done >= federation.rounds:
+            return
+        getLogger("easel.sim").warning("central: pools the records of all devices, in a simulation only")
+        records, vector = _pooled(trial), self._vector(trial)
+        for number in range(done + 1, federation.rounds + 1):
+            request = as_request(federation, trial.start, run=_RUN, round=number, seed=trial.seed)
+            settings, seed = settings_of(request, options.solver), round_seed(request, 0)
+            work = with_vector(trial.start, vector)
+            vector = vector + train_user_level(work, records, settings=settings, seed=seed)
+            memory.keep(_RUN, number, {"all": vector})
+            on_round(Moment(number, with_vector(trial.start, vector), None))
+
+    def backbone_of(self, trial: Trial, device: int) -> Backbone:
+        """See :class:`simulations.methods.trial.Method`; the same for every device."""
+        return with_vector(trial.start, self._vector(trial))
+
+    @staticmethod
+    def _vector(trial: Trial) -> Tensor:
+        memory = Memory(trial.folder, "central")
+        kept = memory.recall(_RUN, before=max(memory.rounds(_RUN), default=0) + 1)
+        return flatten(trial.start) if kept is None else kept["all"]
+
+    @staticmethod
+    def _read(options: Mapping[str, object]) -> CentralOptions:
+        return parse(options, CentralOptions, source="options of central")
+
+
+_RUN = "central"
+METHOD = _Central()
+
+
+def _pooled(trial: Trial) -> Batch:
+    """Return the records of all devices.
+
+    Raises
+    ------
+    ConfigError
+        If they are not of one size.
+    """
+    batches = [load_records(device) for device in trial.devices]
+    if len({batch.size_px for batch in batches}) > 1:
+        raise ConfigError("the devices' records differ in size", hint="give all devices the same size_px")
+    return Batch.stack(batches)

@@ -1,0 +1,176 @@
+"""All methods: loaded by name, strict about options, run to the end, resumed to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from client.ledger import Ledger
+from server.config import FederationConfig
+from server.state import StateStore
+from shared_model.errors import ConfigError, FederationError
+from shared_model.split import flatten
+from simulations.methods import METHODS, find
+from simulations.methods.personal import held_out, loss_on, mean, measure, worst_decile
+from simulations.methods.trial import Moment, Trial
+
+ROOT = Path(__file__).resolve().parents[3]
+PROTECTED = {"dp-fedavg", "dp-ftrl", "dp-sgd"}
+NOISE: dict[str, object] = {"unprotected": False, "noise_multiplier": 1.0, "accept_loud_noise": True}
+MakeTrial = Callable[..., Trial]
+
+
+def run(trial: Trial, name: str) -> list[Moment]:
+    moments: list[Moment] = []
+    find(name).train(trial, on_round=moments.append)
+    return moments
+
+
+def test_methods_are_loaded_when_they_are_asked_for() -> None:
+    script = "import sys, simulations.methods as m; assert 'fedprox' in m.METHODS; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_method_has_a_name_a_paper_and_strict_options(name: str) -> None:
+    method = METHODS[name]
+    assert method.name == name and len(method.paper) > 20
+    noise = NOISE if name in PROTECTED else {}
+    config = FederationConfig(**{"population": 100, "cohort": 10, "unprotected": True, **noise})  # type: ignore[arg-type]
+    method.check({}, config)
+    with pytest.raises(ConfigError, match=f"options of {name}: unknown key 'solvr'") as caught:
+        method.check({"solvr": "sgd"}, config)
+    assert "did you mean 'solver'" in str(caught.value.hint)
+    with pytest.raises(ConfigError, match=f"options of {name}: .*solver must be"):
+        method.check({"solver": "newton"}, config)
+
+
+def test_an_unknown_method_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="no method 'fedprocks'") as caught:
+        find("fedprocks")
+    assert "fedprox" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedper", "local"])
+def test_a_method_learns_and_every_device_has_a_network(name: str, make_trial: MakeTrial) -> None:
+    trial = make_trial(name, federation={"rounds": 3, "local_steps": 2, "batch": 2})
+    method = find(name)
+    before = [measure(trial, method, device) for device in range(3)]
+    start = loss_on(held_out(trial.devices[0]), trial.start)
+    assert before[0] == start
+    moments = run(trial, name)
+    assert [moment.round for moment in moments] == [1, 2, 3]
+    after = [measure(trial, method, device) for device in range(3)]
+    assert mean(after) < mean(before)
+    networks = [flatten(method.backbone_of(trial, device)) for device in range(3)]
+    assert torch.equal(networks[0], networks[1]) == (name == "fedavg")
+    assert torch.equal(flatten(moments[-1].shared), flatten(trial.start)) == (name == "local")
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - PROTECTED))  # noise of the system never repeats
+def test_kill_and_resume_gives_the_same_bits(name: str, make_trial: MakeTrial, same_run: None) -> None:
+    """The trial is killed in round 2, after the first device has answered and remembered."""
+    straight, killed = (make_trial(title) for title in ("straight", "killed"))
+
+    class Killed(BaseException):
+        pass
+
+    def stop(moment: Moment) -> None:
+        if moment.round == 1:
+            raise Killed
+
+    run(straight, name)
+    with pytest.raises(Killed):
+        METHODS[name].train(killed, on_round=stop)
+    _half_a_round(name, killed)
+    assert [moment.round for moment in run(killed, name)] == [2]
+    for device in range(3):
+        networks = [flatten(METHODS[name].backbone_of(trial, device)) for trial in (straight, killed)]
+        assert torch.equal(*networks)
+    assert not torch.equal(flatten(METHODS[name].backbone_of(straight, 0)), flatten(straight.start))
+    assert run(killed, name) == [], "a finished trial has nothing left to do"
+
+
+def _half_a_round(name: str, trial: Trial) -> None:
+    """Begin round 2 and die while the third device trains."""
+
+    class Killed(BaseException):
+        pass
+
+    calls = []
+
+    def dying(folder: Path) -> object:
+        calls.append(folder)
+        if len(calls) == 3:
+            raise Killed
+        return load_records(folder)
+
+    from client.data import load_records
+
+    module = {"fedavg": "client.trainer", "fedadam": "client.trainer", "fedrep": "simulations.methods.partial"}
+    module |= dict.fromkeys(("fedper", "fedbn"), "simulations.methods.partial")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(f"{module.get(name, f'simulations.methods.{name}')}.load_records", dying)
+        with pytest.raises(Killed):
+            run(trial, name)
+    assert len(calls) == 3
+
+
+def test_protected_methods_refuse_to_protect_nobody() -> None:
+    config = FederationConfig(population=100, cohort=10, unprotected=True)
+    for name in PROTECTED:
+        with pytest.raises(ConfigError, match="unprotected") as caught:
+            METHODS[name].check({}, config)
+        assert "target_epsilon" in str(caught.value.hint)
+
+
+def test_personal_methods_refuse_example_level() -> None:
+    config = FederationConfig(unit="example", population=10, cohort=10, records=4, noise_multiplier=1.0)
+    for name in sorted(set(METHODS) - {"central", "dp-sgd", "fedavg", "local"}):
+        with pytest.raises(ConfigError, match="user"):
+            METHODS[name].check({}, config)
+
+
+def test_when_no_device_answers_the_first_cause_is_said(make_trial: MakeTrial) -> None:
+    trial = make_trial("broken")
+    for device in trial.devices:
+        (device / "device.toml").write_text((device / "device.toml").read_text().replace("inf", "1.0"))
+    with pytest.raises(FederationError, match="fedavg: no device sent an update: BudgetError"):
+        run(trial, "fedavg")
+
+
+def test_every_upload_is_in_the_ledger_and_within_the_clip(make_trial: MakeTrial) -> None:
+    """Personal layers, mixtures and control variates change nothing about what is paid and what leaves."""
+    for name in ("scaffold", "ditto"):
+        trial = make_trial(name, federation={"clip": 1e-3, "upload": "int8"})
+        moments = run(trial, name)
+        assert all(0 < moment.report.update_norm <= 1e-3 for moment in moments)
+        for device in trial.devices:
+            entries = Ledger.open(device / "ledger.json").entries()
+            assert [entry.round for entry in entries] == [1, 2]
+            assert {entry.bytes_sent for entry in entries} == {len(flatten(trial.start)) + 4}
+
+
+def test_means_and_worst_deciles() -> None:
+    losses = [float(value) for value in range(1, 21)]
+    assert mean(losses) == 10.5
+    assert worst_decile(losses) == 19.5
+    assert worst_decile([3.0, 7.0]) == 7.0
+    assert str(mean([])) == "nan"
+
+
+def test_the_state_of_the_federation_is_the_servers_own(make_trial: MakeTrial) -> None:
+    trial = make_trial("state")
+    moments = run(trial, "fedavg")
+    state = StateStore(trial.folder / "federation").load()
+    assert torch.equal(state.backbone, flatten(moments[-1].shared))
+    changed = dataclasses.replace(trial, federation=dataclasses.replace(trial.federation, clip=1.0))
+    with pytest.raises(ConfigError, match=r"clip was 10\.0, now 1\.0"):
+        run(changed, "fedavg")
