@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "audit": _audit,
             "bench": _bench,
             "demo": _demo,
+            "population": _population,
             "price": _price,
             "recipe": _recipe,
             "report": _report,
@@ -137,6 +138,15 @@ def _bench(parsed: argparse.Namespace, console: Console) -> int:
     )
     console.facts([{"what": r.what, "ours": r.ours, "theirs": r.theirs, "ratio": r.ratio} for r in rows])
     return 0
+
+
+def _population(parsed: argparse.Namespace, console: Console) -> int:
+    from client.startup import import_torch
+
+    import_torch()
+    from simulations.populations.command import make_population
+
+    return make_population(parsed, console)
 
 
 def _study(parsed: argparse.Namespace, console: Console) -> int:
@@ -287,8 +297,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     price.add_argument("--config", metavar="FILE", help="settings in TOML (default: price_of_privacy.toml)")
     price.add_argument("--out", default="runs/price", metavar="DIR", help="folder of the study (default: %(default)s)")
-    experiments = add_parsers(commands, epilog=EXIT_CODES)
-    for command in (demo, report, bench, recipe, audit, price, *experiments):
+    add_parsers(commands, epilog=EXIT_CODES)
+    population = commands.add_parser(
+        "population",
+        help="make simulated people with pictures, count them, and show them on a sheet",
+        description="Deal pictures to simulated devices: folders of your own, or the built-in ones. Leaves device "
+        "folders (people/), population.png, devices.csv and statistics.json.",
+        epilog="example:\n  easel-sim population --kind dirichlet --alpha 0.3 --out runs/people\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    population.add_argument("config", nargs="?", default="", metavar="CONFIG", help="TOML, or its [population] table")
+    population.add_argument("--kind", metavar="KIND", help="natural, iid, dirichlet, quantity or domain")
+    population.add_argument("--devices", type=int, metavar="N", help="simulated people (default: 8)")
+    population.add_argument(
+        "--alpha", type=float, metavar="A", help="evenness of dirichlet and quantity (default: 0.5)"
+    )
+    population.add_argument("--seed", type=int, metavar="S", help="seed of people and pictures")
+    population.add_argument("--photos", nargs="+", default=[], metavar="DIR", help="your own photos")
+    population.add_argument("--art", nargs="+", default=[], metavar="DIR", help="your own artworks, grouped by hand")
+    population.add_argument("--splits", default="", metavar="FILE", help="JSON that names held-out pictures")
+    population.add_argument("--out", default="runs/population", metavar="DIR", help="folder (default: %(default)s)")
+    for command in (demo, report, bench, recipe, audit, price, population):
         command.add_argument("--json", action="store_true", help="print the facts as one JSON document")
     return parser
 

@@ -22,8 +22,8 @@ COMPARE = """Put runs side by side on one page: curves with intervals, privacy a
 losses per device, and the same photos painted under every method."""
 
 
-def add_parsers(commands: Any, *, epilog: str) -> list[argparse.ArgumentParser]:
-    """Add the commands to a parser's subparsers, and return theirs."""
+def add_parsers(commands: Any, *, epilog: str) -> None:
+    """Add the commands to a parser's subparsers."""
 
     def add(name: str, help: str, description: str, example: str) -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = commands.add_parser(
@@ -46,7 +46,8 @@ def add_parsers(commands: Any, *, epilog: str) -> list[argparse.ArgumentParser]:
     compare = add("compare", "put runs and methods side by side on one page", COMPARE, "compare runs/a runs/b")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, finished or not")
     compare.add_argument("--out", default="runs/compare", metavar="DIR", help="for the page (default: %(default)s)")
-    return [run, resume, compare]
+    for command in (run, resume, compare):
+        command.add_argument("--json", action="store_true", help="print the facts as one JSON document")
 
 
 def run(parsed: argparse.Namespace, console: Console) -> int:

@@ -22,8 +22,9 @@ from simulations.populations.sources import Group, Sources
 __all__ = ["built_in_sources", "tastes"]
 
 _OWN = ("camera", "coffee", "motorcycle_left", "rocket")
+_TESTED = ("coffee", "motorcycle_left", "rocket")  # the rest of the photographer's picture is empty
 _HELD = ("astronaut", "chelsea")
-_SPLIT = 0.65  # of a photo's longer side: the rest is for personal tests
+_SPLIT = 0.55  # of a photo's longer side: the rest is for personal tests
 _PARTS = 24  # crops cut by one call
 _TRAIN, _TEST = 0, 1
 
@@ -89,10 +90,11 @@ def _crops(part: int, count: int, config: PopulationConfig, *, salt: str) -> lis
     """Cut crops from one part of the own photos, in random order."""
     dice = random.Random(f"{config.seed}/{salt}")
     bundled = default_photos()
+    names = _OWN if part == _TRAIN else _TESTED
     found: list[Pixels] = []
     while len(found) < count:
-        wanted = min(_PARTS, -(-(count - len(found)) // len(_OWN)))
-        for name in _OWN:
+        wanted = min(_PARTS, -(-(count - len(found)) // len(names)))
+        for name in names:
             window = _part(bundled[name], part)
             found.extend(crops(window, wanted, size=config.pictures_px, seed=dice.randrange(1 << 31)))
     dice.shuffle(found)

@@ -28,7 +28,7 @@ from simulations.populations.deal import Deal, Share, deal
 from simulations.populations.light import lit
 from simulations.populations.sources import Sources, folder_sources
 
-__all__ = ["MARKER", "Settlement", "read_settlement", "settle", "settle_all", "test_records"]
+__all__ = ["MARKER", "Settlement", "read_settlement", "settle", "settle_all", "test_records", "visit"]
 
 MARKER = "population.json"
 _ASKED, _TEST = "asked.json", "test"
@@ -79,17 +79,7 @@ class Settlement:
         tuple of Path
             Device folders, in order.
         """
-        homes = []
-        for index, source in enumerate(self.devices):
-            home = Path(folder) / str(index)
-            for part in ("", _TEST):
-                if (source / part / SETTINGS).exists() and not (home / part / SETTINGS).exists():
-                    (home / part).mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(source / part / CACHE, home / part / CACHE)
-                    device = dataclasses.replace(load_device(source / part), max_epsilon=budget, delta=delta)
-                    write_device(home / part, device)
-            homes.append(home)
-        return tuple(homes)
+        return visit(self.devices, folder, budget=budget, delta=delta)
 
 
 def settle(
@@ -162,14 +152,30 @@ def read_settlement(folder: Path | str) -> Settlement:
         raise StorageError(f"{home / MARKER} is damaged", hint="remove the folder and make the people anew") from error
 
 
+def visit(devices: Sequence[Path], folder: Path | str, *, budget: float, delta: float) -> tuple[Path, ...]:
+    """Make fresh devices of device folders that have their records; see :meth:`Settlement.visit`."""
+    homes = []
+    for index, source in enumerate(devices):
+        home = Path(folder) / str(index)
+        for part in ("", _TEST):
+            if (source / part / SETTINGS).exists() and not (home / part / SETTINGS).exists():
+                (home / part).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / part / CACHE, home / part / CACHE)
+                device = dataclasses.replace(load_device(source / part), max_epsilon=budget, delta=delta)
+                write_device(home / part, device)
+        homes.append(home)
+    return tuple(homes)
+
+
 def test_records(device: Path | str) -> Batch | None:
     """Return a device's personal test, records of pictures that it does not train on; None if it has none."""
     home = Path(device) / _TEST
     return load_records(home) if (home / SETTINGS).is_file() else None
 
 
-def settle_all(folder: Path, dealt: Deal, *, config: PopulationConfig, follow: Follow) -> None:
-    """Write the device folders of a deal; what is there already stays as it is."""
+def settle_all(folder: Path, dealt: Deal, *, config: PopulationConfig, follow: Follow) -> tuple[Path, ...]:
+    """Write the device folders of a deal and return them; what is there already stays as it is."""
+    homes: list[Path] = []
     for index, share in enumerate(dealt.shares):
         follow(index / len(dealt.shares), f"person {index}")
         home = folder / str(index)
@@ -179,6 +185,8 @@ def settle_all(folder: Path, dealt: Deal, *, config: PopulationConfig, follow: F
             _settle(
                 home / _TEST, share.test_photos, art, _device(config, index, records=config.test_records), share.light
             )
+        homes.append(home)
+    return tuple(homes)
 
 
 def _settle(home: Path, photos: Sequence[Path], art: Sequence[Path], device: DeviceConfig, light: str) -> None:
