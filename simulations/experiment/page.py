@@ -70,7 +70,7 @@ def figures(group: Group) -> list[Facts]:
     rows = []
     for entry in group.entries:
         row: Facts = {"run": group.title, "method": entry.label, "seeds": len(entry.results)}
-        for key in ("personal", "worst", "held_out", "quality"):
+        for key in ("personal", "change", "worst", "held_out", "quality"):
             value = getattr(entry, key)
             row |= {key: value and value.mean, f"{key}_low": value and value.low, f"{key}_high": value and value.high}
         row |= {"epsilon": entry.epsilon, "run_epsilon": entry.run_epsilon, "protected": entry.protected}
@@ -136,24 +136,23 @@ def _ranking(group: Group, colors: dict[str, int]) -> str:
     dots = [
         Dot(entry.label, colors[entry.label], value.mean, value.low, value.high)
         for entry in group.entries
-        if (value := entry.personal)
+        if (value := entry.change)
     ]
     if not dots:
         return ""
-    start = group.start
     return markupsafe.Markup(
         forest(
             sorted(dots, key=lambda dot: dot.mean),
-            title="Personal loss after the last round",
-            line=start.mean if start else None,
+            title="Change of personal loss after the last round",
+            line=0.0,
         )
     )
 
 
 def _panels(group: Group, colors: dict[str, int]) -> list[Facts]:
-    """Return a small plot per method: its personal loss over rounds, the others in gray."""
+    """Return a small plot per method: what its rounds did to the personal loss, the others in gray."""
     lines = {
-        entry.label: tuple((n, e.mean, e.low, e.high) for n, e in entry.curve("personal")) for entry in group.entries
+        entry.label: tuple((n, e.mean, e.low, e.high) for n, e in entry.curve("change")) for entry in group.entries
     }
     lines = {label: points for label, points in lines.items() if len(points) > 1}
     if not lines:
@@ -165,7 +164,9 @@ def _panels(group: Group, colors: dict[str, int]) -> list[Facts]:
     panels = []
     for label, points in lines.items():
         others = [Curve(other, -1, theirs) for other, theirs in lines.items() if other != label]
-        svg = curves([Curve(label, colors[label], points), *others], title=f"Personal loss of {label}", span=span)
+        svg = curves(
+            [Curve(label, colors[label], points), *others], title=f"Change of personal loss with {label}", span=span
+        )
         panels.append({"label": label, "color": colors[label], "svg": markupsafe.Markup(svg)})
     return panels
 
@@ -186,11 +187,13 @@ def _privacy(group: Group, colors: dict[str, int]) -> Facts | None:
     points = [
         Point(entry.label, colors[entry.label], entry.epsilon or float("inf"), value.mean, value.low, value.high)
         for entry in group.entries
-        if (value := entry.personal) and entry.federated
+        if (value := entry.change) and entry.federated
     ]
     if not any(entry.protected for entry in group.entries) or not points:
         return None
-    svg = scatter(points, title="Personal loss over epsilon", x_name="epsilon of the nominal fleet, logarithmic")
+    svg = scatter(
+        points, title="Change of personal loss over epsilon", x_name="epsilon of the nominal fleet, logarithmic"
+    )
     return {"svg": markupsafe.Markup(svg), "keys": [(point.name, point.color) for point in points]}
 
 

@@ -18,7 +18,10 @@ from simulations.experiment.plan import Cell
 from simulations.experiment.trials import RESULT, trial_name
 from simulations.studies.intervals import Estimate, estimate
 
-__all__ = ["Contrast", "Entry", "Group", "contrast", "contrasts", "read_groups"]
+__all__ = ["FEWEST", "Contrast", "Entry", "Group", "contrast", "contrasts", "read_groups"]
+
+#: Devices below which a bootstrap interval says nothing.
+FEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,17 @@ class Entry:
     def personal(self) -> Estimate | None:
         """Mean personal loss over devices."""
         return _estimate(list(self.losses().values()))
+
+    @property
+    def change(self) -> Estimate | None:
+        """Every device's final personal loss minus its own before training; negative is better."""
+        return _estimate(
+            [
+                value
+                for facts in self.results
+                for value in _minus(facts["final"].get("devices", ()), facts["rows"][0].get("devices", ()))
+            ]
+        )
 
     @property
     def worst(self) -> Estimate | None:
@@ -107,12 +121,20 @@ class Entry:
         return float(sum(facts["cpu_seconds"] for facts in self.results)) / max(1, len(self.results))
 
     def curve(self, key: str) -> list[tuple[int, Estimate]]:
-        """Return a measure after each evaluated round: ``"personal"`` over devices, else over seeds."""
+        """Return a measure after each evaluated round.
+
+        Parameters
+        ----------
+        key
+            ``"change"``: every device's personal loss minus its own before training, over devices; or a key
+            of a row, over seeds.
+        """
         rounds: dict[int, list[float]] = {}
         for facts in self.results:
+            first = facts["rows"][0].get("devices", ())
             for row in facts["rows"]:
-                values = row.get("devices", ()) if key == "personal" else [row.get(key)]
-                rounds.setdefault(row["round"], []).extend(_known(values))
+                values = _minus(row.get("devices", ()), first) if key == "change" else _known([row.get(key)])
+                rounds.setdefault(row["round"], []).extend(values)
         return [(number, made) for number, values in sorted(rounds.items()) if (made := _estimate(values)) is not None]
 
 
@@ -140,8 +162,7 @@ class Group:
         """Mean personal loss before training."""
         if not self.entries:
             return None
-        first = self.entries[0].curve("personal")
-        return first[0][1] if first and first[0][0] == 0 else None
+        return _estimate(_known(v for facts in self.entries[0].results for v in facts["rows"][0].get("devices", ())))
 
 
 @dataclass(frozen=True)
@@ -165,7 +186,9 @@ class Contrast:
 
     @property
     def answer(self) -> str:
-        """``"yes"``, ``"no"`` (it is worse), or ``"not measurable"``."""
+        """``"yes"``, ``"no"`` (it is worse), or ``"not measurable"``; an interval of a few devices is none."""
+        if self.gain.count < FEWEST:
+            return "too few devices"
         if self.gain.low > 0.0:
             return "yes"
         return "no" if self.gain.high < 0.0 else "not measurable"
@@ -253,6 +276,12 @@ def _tail(values: Sequence[float]) -> Estimate | None:
     low, high = np.quantile(drawn, (0.025, 0.975))
     mean = float(array[-count:].mean())
     return Estimate(mean, float(low), float(high), float(low), float(high), len(array), int((array > 0).sum()))
+
+
+def _minus(values: Sequence[float | None], first: Sequence[float | None]) -> list[float]:
+    """Return the differences of those that are known in both; nothing if one was not measured."""
+    pairs = zip(values, first, strict=True) if values and first else ()
+    return [value - before for value, before in pairs if value is not None and before is not None]
 
 
 def _known(values: Any) -> list[float]:

@@ -66,6 +66,7 @@ def row(entry: Entry) -> Facts:
     return {
         "label": entry.label,
         "personal": interval(entry.personal),
+        "change": interval(entry.change),
         "worst": interval(entry.worst),
         "held_out": interval(entry.held_out),
         "quality": interval(entry.quality),
