@@ -91,7 +91,8 @@ def request_for() -> Callable[..., object]:
     """Return what a server would send to a trial's devices in a round."""
 
     def make(trial: Trial, round: int = 1, **changes: object) -> object:
-        return dataclasses.replace(as_request(trial.federation, trial.start, run="run", round=round, seed=0), **changes)
+        many = dataclasses.replace(trial.federation, rounds=99)
+        return dataclasses.replace(as_request(many, trial.start, run="run", round=round, seed=0), **changes)
 
     return make
 
