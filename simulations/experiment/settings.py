@@ -217,6 +217,12 @@ class ExperimentConfig:
             values, population=devices, cohort=asked, min_nodes=1, seed=values.seed + 1000 * seed
         )
 
+    def engine_of(self) -> EngineConfig:
+        """Return the engine, with the population's way of coming and going unless it has one of its own."""
+        if self.engine.churn.calm and not self.population.churn.calm:
+            return dataclasses.replace(self.engine, churn=self.population.churn)
+        return self.engine
+
     def population_of(self, seed: int) -> PopulationConfig:
         """Return the population of one seed."""
         return dataclasses.replace(self.population, seed=self.population.seed + 1000 * seed)

@@ -98,20 +98,25 @@ class TrialRun:
 
     def _trial(self) -> Trial:
         federation = self.config.federation_of(self.method, self.seed)
-        devices = self.people.visit(
-            self.folder / "devices", budget=_budget(federation), delta=federation.effective_delta
-        )
+        real = self._federation()
+        devices = self.people.visit(self.folder / "devices", budget=_budget(real), delta=real.effective_delta)
         trial = Trial(
             folder=self.folder / "work",
             devices=tuple(devices),
             federation=federation,
             start=self.start,
             options=dict(self.method.options),
-            engine=self.config.engine,
+            engine=self.config.engine_of(),
             seed=self.seed,
         )
         _name_run(trial, METHODS[self.method.name])
         return trial
+
+    def _federation(self) -> FederationConfig:
+        """Return the federation that runs, with what the method replaces in it."""
+        return METHODS[self.method.name].check(
+            dict(self.method.options), self.config.federation_of(self.method, self.seed)
+        )
 
     def _train(self, method: Method, trial: Trial) -> list[Facts]:
         """Train to the end and return a row per round; round 0 is the start."""
@@ -181,7 +186,7 @@ class TrialRun:
         if reports and not any(report.accepted for report in reports):
             reasons = ", ".join(sorted({reason for report in reports for reason in report.reasons}))
             raise FederationError(f"{self.method.title}: no device took part in any round ({reasons})")
-        federation = trial.federation
+        federation = self._federation()
         return {
             "method": self.method.title,
             "name": self.method.name,
