@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,11 +29,13 @@ from server.transport import Timing
 from shared_model.backbone import Backbone
 from shared_model.config import digest
 from shared_model.errors import ConfigError
+from shared_model.noise import secure_normal
 from simulations.churn import ChurnGrid
 from simulations.device_call import App
 from simulations.grid import InProcessGrid
 from simulations.pooled_grid import PooledGrid
 from simulations.populations.config import ChurnConfig
+from simulations.seeded_noise import SeededNoise
 
 __all__ = ["KINDS", "EngineConfig", "OnRound", "federate", "open_grid"]
 
@@ -60,6 +63,9 @@ class EngineConfig:
         Of a running Ray cluster, ``HOST:PORT``; empty starts Ray on this computer.
     churn
         How devices behave; by default each answers at once.
+    seeded_noise
+        FOR TESTS, NOT PRIVATE: a seed of the server's privacy noise, which whoever knows it can take off
+        again; -1: noise comes from the operating system.
     """
 
     kind: str = "in-process"
@@ -67,6 +73,7 @@ class EngineConfig:
     threads: int = 1
     address: str = ""
     churn: ChurnConfig = field(default_factory=ChurnConfig)
+    seeded_noise: int = -1
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -125,14 +132,29 @@ def federate(
     with open_grid(client_app, devices, engine=chosen) as (grid, timing):
         store = StateStore(folder)
         _name_run(store, config, start)
+        noise = None if chosen.seeded_noise < 0 else SeededNoise(chosen.seeded_noise)
+
+        def go_on(state: RoundState) -> None:
+            if noise is not None:
+                noise.go_to(state.round)
+            if isinstance(grid, ChurnGrid):
+                grid.go_on(state)
+
+        def after(state: RoundState, report: RoundReport) -> None:
+            if noise is not None:
+                noise.go_to(state.round)
+            on_round(state, report)
+
         state = run(
             grid,
             store,
             config=config,
             start=start,
-            on_start=grid.go_on if isinstance(grid, ChurnGrid) else lambda state: None,
-            on_round=on_round,
+            on_start=go_on,
+            on_round=after,
             timing=timing,
+            noise=secure_normal if noise is None else noise.normal,
+            entropy=os.urandom if noise is None else noise.entropy,
         )
         return state, tuple(grid.failures)
 

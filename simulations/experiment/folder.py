@@ -109,8 +109,15 @@ def read_marker(folder: Path | str) -> Facts:
     return facts
 
 
-def read_plan(folder: Path | str) -> tuple[Plan, Folders]:
+def read_plan(folder: Path | str, *, same: bool = True) -> tuple[Plan, Folders]:
     """Read what a run asks for, to go on with it or to show it.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    same
+        Insist that the settings mean what they meant when the run began; whoever only shows it need not.
 
     Raises
     ------
@@ -118,8 +125,11 @@ def read_plan(folder: Path | str) -> tuple[Plan, Folders]:
         If there is no run, or its files are damaged or of another version.
     """
     marker, plan = read_marker(folder), load_plan(Path(folder) / SETTINGS)
-    if plan.digest != marker["digest"]:
-        raise StorageError(f"{Path(folder) / SETTINGS} was changed", hint="put it back, or begin a new run")
+    if same and plan.digest != marker["digest"]:
+        raise StorageError(
+            f"{Path(folder) / SETTINGS} is not what this run was begun with",
+            hint="put it back, use the easel version that began it, or begin a new run",
+        )
     found = marker["folders"]
     return plan, Folders(tuple(found["photos"]), tuple(found["art"]), found["splits"])
 

@@ -17,10 +17,10 @@ from shared_model.config import digest
 from shared_model.errors import ConfigError, MissingError
 from shared_model.parsing import located, nearest, parse, read_toml
 from shared_model.toml_lines import Place
-from simulations.experiment.settings import ExperimentConfig, config_folder
+from simulations.experiment.settings import NOISES, ExperimentConfig, config_folder
 from simulations.methods import METHODS
 
-__all__ = ["Cell", "Plan", "find_plan", "load_plan"]
+__all__ = ["Cell", "Plan", "check_methods", "find_plan", "load_plan"]
 
 _MOST_CELLS = 1000
 
@@ -107,7 +107,7 @@ def load_plan(path: Path | str) -> Plan:
         for key, value in changes.items():
             _put(values, key.split("."), value)
         config = parse(values, ExperimentConfig, source=_swept(place, changes))
-        _check_methods(config, place)
+        check_methods(config, place)
         cells.append(Cell(_name(changes), changes, config))
     return Plan(Path(path).read_text(encoding="utf-8"), tuple(cells))
 
@@ -171,8 +171,22 @@ def _swept(place: Place, changes: Mapping[str, Any]) -> Place:
     return Place(place.source, lines=lines)
 
 
-def _check_methods(config: ExperimentConfig, place: Place) -> None:
-    """Refuse unknown methods, and keys of a method's own federation that do not fit."""
+def check_methods(config: ExperimentConfig, place: Place | None = None) -> None:
+    """Refuse unknown methods, and options or keys of a federation that do not fit one.
+
+    Parameters
+    ----------
+    config
+        The experiment.
+    place
+        Where it was read, for errors.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first that is wrong.
+    """
+    place = place or Place("experiment")
     for index, method in enumerate(config.method):
         where = place.inside("method", index)
         if method.name not in METHODS:
@@ -184,10 +198,15 @@ def _check_methods(config: ExperimentConfig, place: Place) -> None:
         except ConfigError as error:
             raise located(error, method.federation, place=own) from error
         try:
-            METHODS[method.name].check(method.options, federation)
+            federation = METHODS[method.name].check(method.options, federation)
         except ConfigError as error:
             named = any(key in error.message for key in method.options)
             raise located(error, method.options if named else {}, place=where.inside("options")) from error
+        if not config.private and (federation.unit == "example" or federation.secure_aggregation):
+            raise ConfigError(
+                f"{where.at('name')}: {method.title} adds noise on the devices, which cannot be seeded",
+                hint=f'noise = "{NOISES[0]}"',
+            )
 
 
 def _federation_keys() -> type[Any]:

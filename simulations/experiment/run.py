@@ -181,10 +181,3 @@ def _line(facts: Facts) -> str:
 
 def _weights(backbone: Backbone) -> str:
     return hashlib.sha256(flatten(backbone).numpy().tobytes()).hexdigest()[:12]
-
-
-def plan_of(config: ExperimentConfig) -> Plan:
-    """Return a plan of one experiment that was made in Python instead of read from a file."""
-    from simulations.experiment.toml_text import to_toml
-
-    return Plan(to_toml(config), (Cell("", {}, config),))

@@ -178,6 +178,8 @@ class ExperimentConfig:
                 f"participants must be between 0 (all) and the {self.population.devices} devices, "
                 f"not {self.participants}"
             )
+        if self.engine.seeded_noise >= 0:
+            raise ConfigError("seeded_noise is set by the experiment", hint=f'write noise = "{NOISES[1]}"')
         slugs = [method.slug for method in self.method]
         for method, slug in zip(self.method, slugs, strict=True):
             if slugs.count(slug) > 1:
@@ -217,11 +219,16 @@ class ExperimentConfig:
             values, population=devices, cohort=asked, min_nodes=1, seed=values.seed + 1000 * seed
         )
 
-    def engine_of(self) -> EngineConfig:
-        """Return the engine, with the population's way of coming and going unless it has one of its own."""
-        if self.engine.churn.calm and not self.population.churn.calm:
-            return dataclasses.replace(self.engine, churn=self.population.churn)
-        return self.engine
+    def engine_of(self, seed: int) -> EngineConfig:
+        """Return the engine of one seed.
+
+        The population's way of coming and going is its own, unless it has one; in the test mode it makes
+        the server's noise from the seed.
+        """
+        engine = self.engine
+        if engine.churn.calm and not self.population.churn.calm:
+            engine = dataclasses.replace(engine, churn=self.population.churn)
+        return engine if self.private else dataclasses.replace(engine, seeded_noise=seed)
 
     def population_of(self, seed: int) -> PopulationConfig:
         """Return the population of one seed."""

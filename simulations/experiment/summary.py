@@ -206,7 +206,7 @@ def read_groups(folders: Sequence[Path | str]) -> list[Group]:
     """
     groups: list[Group] = []
     for folder in folders:
-        plan, _ = read_plan(folder)
+        plan, _ = read_plan(folder, same=False)
         for cell in plan.cells:
             home = Path(folder) / "cells" / cell.name if cell.name else Path(folder)
             title = cell.config.name if len(folders) == 1 and not cell.name else _title(cell, Path(folder), folders)

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from server.config import FederationConfig
 from server.outputs import backbone_of
 from server.report import RoundReport
@@ -106,7 +104,7 @@ class TrialRun:
             federation=federation,
             start=self.start,
             options=dict(self.method.options),
-            engine=self.config.engine_of(),
+            engine=self.config.engine_of(self.seed),
             seed=self.seed,
         )
         _name_run(trial, METHODS[self.method.name])
@@ -194,7 +192,8 @@ class TrialRun:
             "seed": self.seed,
             "folder": self.folder.name,
             "unit": federation.unit,
-            "own_networks": _differ(method, trial),
+            "networks": (networks := _networks(method, trial)),
+            "own_networks": len(set(networks)) > 1,
             "protected": state is not None and not federation.unprotected,
             "population": federation.population,
             "cohort": federation.cohort,
@@ -257,12 +256,10 @@ def _missed(method: Method, trial: Trial, last: int) -> Moment | None:
     return Moment(state.round, backbone_of(state), state.reports[-1] if state.reports else None)
 
 
-def _differ(method: Method, trial: Trial) -> bool:
-    """Say whether devices have networks of their own."""
-    if len(trial.devices) < 2:
-        return False
-    first, second = (flatten(method.backbone_of(trial, device)) for device in (0, 1))
-    return not torch.equal(first, second)
+def _networks(method: Method, trial: Trial) -> list[str]:
+    """Identify every device's network: 16 hex digits of the SHA-256 of its parameters."""
+    vectors = (flatten(method.backbone_of(trial, device)) for device in range(len(trial.devices)))
+    return [hashlib.sha256(vector.numpy().tobytes()).hexdigest()[:16] for vector in vectors]
 
 
 def _budget(federation: FederationConfig) -> float:

@@ -1,0 +1,209 @@
+"""Runs: what they leave, and that a kill at any point changes nothing of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared_model.errors import InputError, MissingError
+from simulations.experiment.callbacks import Row, StopTraining, should_stop
+from simulations.experiment.folder import MARKER, SETTINGS, read_facts
+from simulations.experiment.plan import load_plan
+from simulations.experiment.run import NOT_PRIVATE, resume_experiment, run_experiment
+from simulations.experiment.settings import CallbackConfig
+from tests.simulations.experiment.conftest import quiet
+
+ROOT = Path(__file__).parents[3]
+TRIALS = ("local_seed-0", "fedavg_seed-0", "ditto_seed-0")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing after it is written."""
+
+
+def figures(run: Path, trial: str) -> dict[str, Any]:
+    """Return everything of a trial's result but how long it took."""
+    facts = read_facts(run / "trials" / trial / "result.json")
+    facts.pop("cpu_seconds")
+    for row in (*facts["rows"], facts["final"]):
+        row.pop("seconds", None)
+    return facts
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file."""
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def begun(tiny_run: Path, folder: Path, *, done: Sequence[str] = ()) -> Path:
+    """Return a run that has its people, and of its trials only those that are ``done``."""
+    folder.mkdir()
+    shutil.copyfile(tiny_run / SETTINGS, folder / SETTINGS)
+    marker = {**json.loads((tiny_run / MARKER).read_text()), "finished": False}
+    (folder / MARKER).write_text(json.dumps(marker))
+    shutil.copytree(tiny_run / "people", folder / "people")
+    for trial in done:
+        shutil.copytree(tiny_run / "trials" / trial, folder / "trials" / trial)
+    return folder
+
+
+def test_a_run_leaves_a_row_for_every_round_and_a_figure_for_every_device(tiny_run: Path) -> None:
+    rows = table(tiny_run / "rounds.csv")
+    assert [(row["method"], row["round"]) for row in rows] == [
+        (method, str(number)) for method in ("local", "fedavg", "ditto") for number in range(3)
+    ]
+    assert all(float(row["personal"]) > 0 for row in rows)
+    assert [row["epsilon"] for row in rows] == [""] * 9
+    assert float(next(row["bytes_up"] for row in rows if row["method"] == "fedavg" and row["round"] == "1")) > 0
+    assert float(rows[4]["ema_loss"]) > 0 and rows[0]["ema_loss"] == ""
+    devices = table(tiny_run / "devices.csv")
+    assert len(devices) == 6 and len({row["start"] for row in devices}) == 2
+    assert json.loads((tiny_run / MARKER).read_text())["finished"] is True
+
+
+def test_methods_start_from_the_same_and_only_own_networks_differ_between_devices(tiny_run: Path) -> None:
+    found = {name: figures(tiny_run, name) for name in TRIALS}
+    assert len({str(facts["rows"][0]["devices"]) for facts in found.values()}) == 1
+    assert [facts["own_networks"] for facts in found.values()] == [True, False, True]
+    assert found["local_seed-0"]["bytes_up"] == 0 < found["fedavg_seed-0"]["bytes_up"]
+    assert (tiny_run / "trials/fedavg_seed-0/photo-0_taste-0.png").is_file()
+    assert not (tiny_run / "trials/fedavg_seed-0/work").exists()
+
+
+def _points() -> list[Any]:
+    """Return after which write of which trial to kill: the delicate ones always, the others in slow runs."""
+    delicate = {("local_seed-0", 11), ("fedavg_seed-0", 19), ("fedavg_seed-0", 21), ("ditto_seed-0", 29)}
+    lengths = {"local_seed-0": 15, "fedavg_seed-0": 36, "ditto_seed-0": 40}
+    others = {(trial, point) for trial, length in lengths.items() for point in range(2, length, 3)} - delicate
+    return [*sorted(delicate), *(pytest.param(*point, marks=pytest.mark.slow) for point in sorted(others))]
+
+
+@pytest.mark.parametrize(("trial", "last_write"), _points())
+def test_a_run_killed_at_any_write_ends_as_if_nothing_had_happened(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trial: str, last_write: int
+) -> None:
+    run, written = begun(tiny_run, tmp_path / "run", done=[name for name in TRIALS if name != trial]), [0]
+    really = os.replace
+
+    def replace(source: Any, target: Any) -> None:
+        written[0] += 1
+        if written[0] > last_write:
+            raise Killed
+        really(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(Killed):
+            resume_experiment(run, console=quiet())
+    assert not json.loads((run / MARKER).read_text())["finished"]
+    assert not (run / "trials" / trial / "result.json").exists()
+    resume_experiment(run, console=quiet())
+    assert figures(run, trial) == figures(tiny_run, trial)
+
+
+def test_a_finished_run_is_only_read(tiny_run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (tiny_run / "trials").rglob("*")}
+    facts = resume_experiment(tiny_run, console=quiet())
+    assert [trial["method"] for trial in facts["cells"][0]["trials"]] == ["local", "fedavg", "ditto"]
+    assert {path: path.stat().st_mtime_ns for path in (tiny_run / "trials").rglob("*")} == before
+
+
+def test_other_settings_are_not_mixed_into_a_run(tiny_run: Path, tiny_text: str, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text(tiny_text.replace("rounds = 2", "rounds = 4"))
+    with pytest.raises(InputError, match="other settings"):
+        run_experiment(load_plan(tmp_path / "other.toml"), tiny_run, console=quiet())
+    with pytest.raises(InputError, match="holds no experiment"):
+        run_experiment(load_plan(tmp_path / "other.toml"), tmp_path, console=quiet())
+    with pytest.raises(MissingError, match="holds no experiment"):
+        resume_experiment(tmp_path, console=quiet())
+
+
+PRIVATE = """[[method]]
+name = "dp-fedavg"
+federation = {{ unprotected = false, target_epsilon = 2.0, population = 1_000_000, cohort = 10_000, {loud} }}
+"""
+
+
+def test_seeded_noise_is_repeated_and_said_to_protect_nobody(tiny_run: Path, tiny_text: str, tmp_path: Path) -> None:
+    text = tiny_text[: tiny_text.index("[[method]]")] + PRIVATE.format(loud="accept_loud_noise = true")
+    found = []
+    for name, noise in (("a", "seeded for tests"), ("b", "seeded for tests"), ("c", "from the system")):
+        (tmp_path / f"{name}.toml").write_text(f'noise = "{noise}"\n{text}')
+        console = quiet()
+        facts = run_experiment(load_plan(tmp_path / f"{name}.toml"), tmp_path / name, console=console)
+        found.append(figures(tmp_path / name, "dp-fedavg_seed-0"))
+        assert facts["private"] is (name == "c")
+        assert (NOT_PRIVATE in console.err.getvalue()) is (name != "c")  # type: ignore[attr-defined]
+    assert found[0] == found[1]
+    assert found[0]["networks"] != found[2]["networks"], "noise of the system must differ"
+    assert found[2]["epsilon"] == pytest.approx(2.0, rel=0.02) and found[2]["run_epsilon"] > 100
+
+
+def test_a_trial_stops_when_it_has_learned_all() -> None:
+    config = CallbackConfig(stop_after=2, stop_margin=0.01)
+
+    def rows(*losses: float) -> list[Row]:
+        return [{"round": number, "personal": loss} for number, loss in enumerate(losses)]
+
+    assert not should_stop(rows(1.0, 0.9), config)
+    assert not should_stop(rows(1.0, 0.9, 0.95, 0.8), config)
+    assert should_stop(rows(1.0, 0.9, 0.95, 0.895), config)
+    assert not should_stop(rows(1.0, 1.0, 1.0, 1.0), CallbackConfig())
+
+
+class Watch:
+    """Counts rows, and stops every trial after its first round."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def on_start(self, trial: str, *, rows: Any) -> None:
+        self.told.append(f"{trial} after {len(rows)}")
+
+    def on_round(self, trial: str, row: Row) -> None:
+        self.told.append(f"{trial} {row['round']}")
+        raise StopTraining
+
+    def on_end(self, trial: str) -> None:
+        self.told.append(f"{trial} ended")
+
+
+def test_a_callback_is_told_and_may_end_a_trial(tiny_run: Path, tmp_path: Path) -> None:
+    run, watch = begun(tiny_run, tmp_path / "run"), Watch()
+    run_experiment(load_plan(run / SETTINGS), run, console=quiet(), callbacks=(watch,))
+    expected = [f"{trial} {words}" for trial in TRIALS for words in ("after 1", "1", "ended")]
+    assert watch.told == expected
+    assert [row["round"] for row in figures(run, "fedavg_seed-0")["rows"]] == [0, 1]
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_of_a_round(tiny_run: Path, tmp_path: Path) -> None:
+    run = begun(tiny_run, tmp_path / "run")
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from simulations.methods import personal\n"
+        "from simulations.experiment import measures, run\n"
+        "real, calls = measures.loss_on, [0]\n"
+        "def dying(*values, **named):\n"
+        "    calls[0] += 1\n"
+        "    if calls[0] == 9: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(*values, **named)\n"
+        "measures.loss_on = dying\n"
+        "run.resume_experiment(Path(sys.argv[1]))\n"
+    )
+    died = subprocess.run([sys.executable, "-c", code, str(run)], cwd=ROOT, capture_output=True, check=False)
+    assert died.returncode == -signal.SIGKILL
+    resume_experiment(run, console=quiet())
+    for trial in TRIALS:
+        assert figures(run, trial) == figures(tiny_run, trial)
