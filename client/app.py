@@ -11,6 +11,9 @@ number ``partition-id`` of the folders in ``devices-dir`` of the run's configura
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import itertools
+import os
 from logging import Logger, getLogger
 from pathlib import Path
 
@@ -39,7 +42,7 @@ from shared_model.errors import (
     TooSoonError,
 )
 from shared_model.messages import ARRAY, NOTICE, PROTOCOL, REPLY, SETTINGS, WITHIN, RoundRequest
-from shared_model.noise import norm
+from shared_model.noise import Entropy, norm
 from shared_model.privacy import clip, quantize
 from shared_model.secure_terms import SECURE
 from shared_model.split import size, unflatten
@@ -229,7 +232,8 @@ def participate(
         If the folder cannot be used.
     """
     ledger, reservation, delta = _paid_update(folder, request, vector, simulated=simulated, seen=seen, train=train)
-    values, scale = pack(delta, request)
+    rounding = _repeatable(round_seed(request, load_device(folder).seed)) if simulated else os.urandom
+    values, scale = pack(delta, request, entropy=rounding)
     reply = ConfigRecord({"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)})
     reply.update({"ledger": reservation.tag, "entry": reservation.participation})
     if request.adaptive_clip:
@@ -321,7 +325,19 @@ def _refuse_a_second_sum(folder: Path, request: RoundRequest, *, simulated: bool
         raise _Answered(f"this device has answered round {request.round} of run {request.run}")
 
 
-def pack(delta: Tensor, request: RoundRequest) -> tuple[npt.NDArray[np.int8] | npt.NDArray[np.float16], float]:
+def _repeatable(seed: int) -> Entropy:
+    """Return random bytes that a seed gives, for rounding on a simulated device.
+
+    Privacy does not rest on rounding (:func:`shared_model.quantize.quantize`), and a simulation is to give
+    the same bits again.
+    """
+    drawn = itertools.count()
+    return lambda count: hashlib.shake_256(f"rounding/{seed}/{next(drawn)}".encode()).digest(count)
+
+
+def pack(
+    delta: Tensor, request: RoundRequest, *, entropy: Entropy = os.urandom
+) -> tuple[npt.NDArray[np.int8] | npt.NDArray[np.float16], float]:
     """Clip an update and make it small: int8 or float16 numbers and their common scale.
 
     Guarantees
@@ -330,7 +346,7 @@ def pack(delta: Tensor, request: RoundRequest) -> tuple[npt.NDArray[np.int8] | n
     """
     clipped = clip(delta, bound=request.clip)
     if request.upload == "int8":
-        packed = quantize(clipped, bound=request.clip)
+        packed = quantize(clipped, bound=request.clip, entropy=entropy)
         return packed.values.numpy(), packed.scale
     largest = float(clipped.abs().max()) if len(clipped) else 0.0
     if largest == 0.0:

@@ -53,7 +53,7 @@ def _write(folder: Path, text: str) -> Path:
             "experiment.toml:7: rounds must be at least 1",
             "",
         ),
-        (FEDERATION + '[[method]]\nname = "dp-fedavg"', "experiment.toml:3: dp-fedavg: this method promises privacy", "fedavg"),
+        (FEDERATION + '[[method]]\nname = "dp-fedavg"', "toml:3: dp-fedavg: this method promises privacy", "fedavg"),
         (FEDERATION + METHOD + METHOD, "two methods are called 'fedavg'", "label"),
         (METHOD + '[sweep]\nfederation.rouds = [1]', "experiment.toml:4: unknown key 'federation.rouds'", "'rounds'"),
         (METHOD + '[sweep]\n"federation.rounds" = 3', "experiment.toml:4: 'federation.rounds' in [sweep] must be", ""),
