@@ -24,6 +24,7 @@ _MODULES = {
     "fedadam": "fedadam",
     "fedavg": "fedavg",
     "fedbn": "fedbn",
+    "fedbuff": "fedbuff",
     "fedper": "fedper",
     "fedprox": "fedprox",
     "fedrep": "fedrep",

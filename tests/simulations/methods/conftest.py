@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,4 +101,4 @@ def request_for() -> Callable[..., object]:
 @pytest.fixture
 def same_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every run have the same name, from which minibatches are drawn."""
-    monkeypatch.setattr("server.rounds.new_run_name", lambda: "0123456789ab")
+    monkeypatch.setattr("server.state.secrets", SimpleNamespace(token_hex=lambda count: "0123456789ab"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from client.data import load_records
 from client.ledger import Ledger
 from server.config import FederationConfig
 from server.state import StateStore
@@ -21,6 +22,8 @@ from simulations.methods.personal import held_out, loss_on, mean, measure, worst
 from simulations.methods.trial import Moment, Trial
 
 ROOT = Path(__file__).resolve().parents[3]
+BUFFERED = "mode" in FederationConfig.keys()
+NAMES = sorted(set(METHODS) - (set() if BUFFERED else {"fedbuff"}))
 PROTECTED = {"dp-fedavg", "dp-ftrl", "dp-sgd"}
 NOISE: dict[str, object] = {"unprotected": False, "noise_multiplier": 1.0, "accept_loud_noise": True}
 MakeTrial = Callable[..., Trial]
@@ -38,7 +41,7 @@ def test_methods_are_loaded_when_they_are_asked_for() -> None:
     assert done.stdout == "False\n"
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_method_has_a_name_a_paper_and_strict_options(name: str) -> None:
     method = METHODS[name]
     assert method.name == name and len(method.paper) > 20
@@ -74,7 +77,8 @@ def test_a_method_learns_and_every_device_has_a_network(name: str, make_trial: M
     assert torch.equal(flatten(moments[-1].shared), flatten(trial.start)) == (name == "local")
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - PROTECTED))  # noise of the system never repeats
+# Noise of the system never repeats; a buffer is lost in a crash, and whoever was in it stays away from the next.
+@pytest.mark.parametrize("name", sorted(set(NAMES) - PROTECTED - {"fedbuff"}))
 def test_kill_and_resume_gives_the_same_bits(name: str, make_trial: MakeTrial, same_run: None) -> None:
     """The trial is killed in round 2, after the first device has answered and remembered."""
     straight, killed = (make_trial(title) for title in ("straight", "killed"))
@@ -112,10 +116,8 @@ def _half_a_round(name: str, trial: Trial) -> None:
             raise Killed
         return load_records(folder)
 
-    from client.data import load_records
-
-    module = {"fedavg": "client.trainer", "fedadam": "client.trainer", "fedrep": "simulations.methods.partial"}
-    module |= dict.fromkeys(("fedper", "fedbn"), "simulations.methods.partial")
+    module = dict.fromkeys(("fedadam", "fedavg", "fedbuff"), "client.trainer")
+    module |= dict.fromkeys(("fedbn", "fedper", "fedrep"), "simulations.methods.partial")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(f"{module.get(name, f'simulations.methods.{name}')}.load_records", dying)
         with pytest.raises(Killed):
@@ -131,9 +133,41 @@ def test_protected_methods_refuse_to_protect_nobody() -> None:
         assert "target_epsilon" in str(caught.value.hint)
 
 
+@pytest.mark.skipif(BUFFERED, reason="this server has buffered rounds")
+def test_without_buffered_rounds_fedbuff_says_so() -> None:
+    with pytest.raises(ConfigError, match="fedbuff: this server has no buffered rounds"):
+        METHODS["fedbuff"].check({}, FederationConfig(population=100, cohort=10, unprotected=True))
+
+
+@pytest.mark.skipif(not BUFFERED, reason="this server has no buffered rounds")
+def test_fedbuff_is_the_servers_buffer(make_trial: MakeTrial) -> None:
+    trial = make_trial("buffered", federation={"rounds": 3, "cohort": 2, "min_nodes": 3}, concurrency=3)
+    moments = run(trial, "fedbuff")
+    state = StateStore(trial.folder / "federation").load()
+    assert state.config["mode"] == "buffered"
+    assert [moment.report.accepted for moment in moments] == [2, 2, 2], "a release as soon as two have answered"
+    noisy = dataclasses.replace(trial.federation, rounds=9, population=100, cohort=10, **NOISE)
+    assert METHODS["fedbuff"].check({}, noisy).mechanism == "factorized"
+
+
+def test_masks_hide_single_updates_of_any_method_and_change_nothing(make_trial: MakeTrial, same_run: None) -> None:
+    """Secure aggregation around own layers and top-k: the sum is that of the plain federation."""
+    masked = {"secure_aggregation": True, "rounds": 1, "clip": 1.0}
+    plain, hidden = (
+        make_trial(title, federation={**masked, "secure_aggregation": title == "hidden"}, top_k=0.5)
+        for title in ("plain", "hidden")
+    )
+    start = flatten(plain.start)
+    first, second = (flatten(run(trial, "fedper")[-1].shared) - start for trial in (plain, hidden))
+    assert float((first - second).norm()) < 1e-3 * float(first.norm())
+    assert int((first == 0).sum()) > 3 and float(second[first == 0].abs().max()) < 1e-6, "zeros stay zeros"
+    entries = Ledger.open(hidden.devices[0] / "ledger.json").entries()
+    assert [(entry.round, entry.kind) for entry in entries] == [(1, "masked update")]
+
+
 def test_personal_methods_refuse_example_level() -> None:
     config = FederationConfig(unit="example", population=10, cohort=10, records=4, noise_multiplier=1.0)
-    for name in sorted(set(METHODS) - {"central", "dp-sgd", "fedavg", "local"}):
+    for name in sorted(set(NAMES) - {"central", "dp-sgd", "fedavg", "local"}):
         with pytest.raises(ConfigError, match="user"):
             METHODS[name].check({}, config)
 
