@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,15 +37,17 @@ CONFIG = FederationConfig(
 )  # fmt: skip
 
 
-def app_of(*, failing: Sequence[int] = (), fatal: int = -1) -> ClientApp:
+def app_of(*, failing: Sequence[int] = (), fatal: int = -1, diary: Path | None = None) -> ClientApp:
     """Return an app whose devices move the backbone by noise of their own and remember how often they did."""
     made = ClientApp()
 
     @made.train()
     def train(message: Message, context: Context) -> Message:
-        import os
-        import signal
+        if diary is not None:
+            import ray
 
+            with diary.open("a") as log:
+                log.write(f"{ray.get_runtime_context().get_node_id()}\n")
         request, vector = read_request(message)
         device = int(context.node_config["partition-id"])
         if device == fatal:
@@ -98,12 +107,74 @@ def test_a_worker_that_is_killed_ends_the_run_with_its_reason(tmp_path: Path) ->
         outcome(tmp_path, EngineConfig(kind="processes"), app_of(fatal=1))
 
 
+# Ray leaves its own processes and files to destructors.
+LITTER = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+
 @pytest.mark.slow
+@LITTER
 def test_ray_gives_the_same_bits_and_first_causes(tmp_path: Path) -> None:
     alone, _ = outcome(tmp_path, EngineConfig(), app_of())
     far, _ = outcome(tmp_path, EngineConfig(kind="ray", workers=2), app_of())
     assert torch.equal(alone.backbone, far.backbone)
     check_first_cause(tmp_path, EngineConfig(kind="ray", workers=2))
+
+
+@pytest.mark.slow
+@LITTER
+def test_a_cluster_of_two_nodes_gives_the_same_bits(tmp_path: Path) -> None:
+    port = free_port()
+    head = f"--head --port={port} --num-cpus=1 --include-dashboard=false"
+    with ray_node(head), ray_node(f"--address=127.0.0.1:{port} --num-cpus=1"):
+        wait_for_nodes(port, 2)
+        engine = EngineConfig(kind="ray", address=f"127.0.0.1:{port}")
+        far, _ = outcome(tmp_path, engine, app_of(diary=tmp_path / "diary"))
+    alone, _ = outcome(tmp_path, EngineConfig(), app_of())
+    assert torch.equal(alone.backbone, far.backbone)
+    assert len(set((tmp_path / "diary").read_text().split())) == 2
+
+
+@LITTER
+@pytest.mark.slow
+def test_an_address_without_a_cluster_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FederationError, match="Ray cannot be used"):
+        outcome(tmp_path, EngineConfig(kind="ray", address=f"127.0.0.1:{free_port()}"), app_of())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def ray_node(options: str) -> Iterator[None]:
+    """Run a Ray node of our own on this computer; it and its processes end with the block."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+    command += ["--node-ip-address=127.0.0.1", *options.split()]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as node:
+        try:
+            yield
+        finally:
+            node.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                node.wait(20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)
+
+
+def wait_for_nodes(port: int, count: int) -> None:
+    """Wait until so many nodes have joined, asking from a process of its own."""
+    script = f"import ray; ray.init(address='127.0.0.1:{port}', log_to_driver=False); print(len(ray.nodes()))"
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+        if done.stdout.strip().endswith(str(count)):
+            return
+        time.sleep(1)
+    raise AssertionError(f"no {count} Ray nodes: {done.stderr[-500:]}")
 
 
 def test_the_threads_of_torch_are_as_before(tmp_path: Path) -> None:
