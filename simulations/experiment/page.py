@@ -17,6 +17,7 @@ from shared_model.errors import StorageError
 from shared_model.files import write_atomic
 from simulations.experiment import words
 from simulations.experiment.folder import Facts, plain
+from simulations.experiment.markdown import to_markdown
 from simulations.experiment.plots import Curve, Dot, Point, bars, curves, forest, scatter
 from simulations.experiment.run import NOT_PRIVATE
 from simulations.experiment.summary import Contrast, Entry, Group, contrasts, read_groups
@@ -43,7 +44,7 @@ def write_experiment_report(folder: Path | str) -> Path:
 
 
 def compare_runs(folders: Sequence[Path | str], out: Path | str) -> Facts:
-    """Make ``compare.html`` and ``compare.csv`` of several runs in the folder ``out``.
+    """Make ``compare.html``, ``compare.csv`` and ``compare.md`` of several runs in the folder ``out``.
 
     Returns
     -------
@@ -62,7 +63,8 @@ def compare_runs(folders: Sequence[Path | str], out: Path | str) -> Facts:
     page = write_atomic(home / "compare.html", _page(groups, title=f"Comparison of {names}").encode())
     rows = [row for group in groups for row in figures(group)]
     table = write_atomic(home / "compare.csv", _csv(rows).encode())
-    return {"page": str(page), "table": str(table), "rows": plain(rows)}
+    text = write_atomic(home / "compare.md", to_markdown(groups).encode())
+    return {"page": str(page), "table": str(table), "text": str(text), "rows": plain(rows)}
 
 
 def figures(group: Group) -> list[Facts]:

@@ -134,6 +134,8 @@ def test_runs_are_compared_on_one_page_with_a_table(tmp_path: Path, capsys: pyte
         ("two", "fedavg"),
     ]
     assert len(facts["rows"]) == 7 and float(rows[0]["personal_low"]) < float(rows[0]["personal"])
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert text.count("| local |") == 2 and "| fedavg | yes | +0.2" in text
     page = (tmp_path / "out" / "compare.html").read_text()
     assert page.count('class="group"') == 2
 
