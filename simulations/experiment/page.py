@@ -59,8 +59,9 @@ def compare_runs(folders: Sequence[Path | str], out: Path | str) -> Facts:
         If a file of a run is damaged.
     """
     groups, home = read_groups(folders), Path(out)
-    names = ", ".join(Path(folder).name for folder in folders)
-    page = write_atomic(home / "compare.html", _page(groups, title=f"Comparison of {names}").encode())
+    names = [Path(folder).name for folder in folders]
+    title = f"Comparison of {', '.join(names)}" if len(names) > 1 else groups[0].cell.config.name
+    page = write_atomic(home / "compare.html", _page(groups, title=title).encode())
     rows = [row for group in groups for row in figures(group)]
     table = write_atomic(home / "compare.csv", _csv(rows).encode())
     text = write_atomic(home / "compare.md", to_markdown(groups).encode())
@@ -122,7 +123,8 @@ def _group(group: Group, colors: dict[str, int]) -> Facts:
         "bytes": _bytes(entries, colors),
         "devices": _devices(group, colors),
         "pictures": _pictures(group),
-        "seeds": len(group.cell.config.seeds),
+        "seeds": max(len(entry.results) for entry in entries),
+        "quality": any(entry.quality for entry in entries),
     }
 
 

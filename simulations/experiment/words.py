@@ -11,9 +11,13 @@ from simulations.studies.intervals import Estimate
 
 __all__ = ["METHODS", "facts", "footer", "lead", "papers", "privacy", "question", "row", "size"]
 
+#: Devices from which the worst tenth gets an interval.
+MANY = 20
+
 METHODS = (
     "Personal loss: every device measures the network that it paints with on records of its own that it did not "
-    "train on; lower is better. Worst tenth: the mean over the tenth of devices with the highest loss, at least one. "
+    "train on; lower is better. Worst tenth: the mean over the tenth of devices with the highest loss, at least "
+    "one; it has an interval from 20 devices. "
     "Held-out loss: the shared backbone on records that belong to nobody. All are generator losses without the "
     "adversarial term. Intervals are 95 % bootstrap intervals over devices (over seeds for held-out loss and "
     "quality, where a few seeds make a rough interval); a device of another seed has other pictures. Differences "
@@ -55,7 +59,9 @@ def facts(groups: Sequence[Group]) -> list[Facts]:
     ranked = sorted((e for e in group.entries if e.personal), key=lambda e: e.personal.mean if e.personal else 0.0)
     if ranked and ranked[0].personal:
         found.append({"value": f"{ranked[0].personal.mean:.3f}", "text": f"the lowest: {ranked[0].label}"})
-    found.append({"value": str(sum(len(entry.results) for g in groups for entry in g.entries)), "text": "trials"})
+    done = sum(len(entry.results) for g in groups for entry in g.entries)
+    asked = sum(len(g.cell.config.method) * len(g.cell.config.seeds) for g in groups)
+    found.append({"value": str(done), "text": "trials" if done == asked else f"of {asked} trials are finished"})
     seconds = sum(facts["cpu_seconds"] for g in groups for entry in g.entries for facts in entry.results)
     found.append({"value": format_seconds(seconds), "text": "of CPU for all trials"})
     return found
@@ -67,7 +73,7 @@ def row(entry: Entry) -> Facts:
         "label": entry.label,
         "personal": interval(entry.personal),
         "change": interval(entry.change),
-        "worst": interval(entry.worst),
+        "worst": _tail(entry.worst),
         "held_out": interval(entry.held_out),
         "quality": interval(entry.quality),
         "epsilon": epsilon(entry),
@@ -82,6 +88,11 @@ def interval(value: Estimate | None) -> str:
     if value is None:
         return "-"
     return f"{value.mean:.3f}" if value.count < 2 else f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def _tail(value: Estimate | None) -> str:
+    """Return the mean of a tail; drawing a few devices anew says nothing of the worst one, so no interval then."""
+    return "-" if value is None else interval(value) if value.count >= MANY else f"{value.mean:.3f}"
 
 
 def epsilon(entry: Entry) -> str:

@@ -18,6 +18,7 @@ TINY = ModelConfig(width=4, blocks=1, code_dim=4, encoder_width=2, critic_width=
 
 TEXT = """
 name = "Tiny"
+noise = "seeded for tests"
 backbone = "{backbone}"
 
 [population]
@@ -60,6 +61,10 @@ name = "fedavg"
 
 [[method]]
 name = "ditto"
+
+[[method]]
+name = "dp-fedavg"
+federation = {{ unprotected = false, population = 1_000_000, cohort = 10_000, accept_loud_noise = true }}
 """
 
 

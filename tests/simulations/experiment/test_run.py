@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,10 @@ from simulations.experiment.settings import CallbackConfig
 from tests.simulations.experiment.conftest import quiet
 
 ROOT = Path(__file__).parents[3]
-TRIALS = ("local_seed-0", "fedavg_seed-0", "ditto_seed-0")
+TRIALS = ("local_seed-0", "fedavg_seed-0", "ditto_seed-0", "dp-fedavg_seed-0")
+
+
+METHODS = ("local", "fedavg", "ditto", "dp-fedavg")
 
 
 class Killed(BaseException):
@@ -60,21 +64,21 @@ def begun(tiny_run: Path, folder: Path, *, done: Sequence[str] = ()) -> Path:
 def test_a_run_leaves_a_row_for_every_round_and_a_figure_for_every_device(tiny_run: Path) -> None:
     rows = table(tiny_run / "rounds.csv")
     assert [(row["method"], row["round"]) for row in rows] == [
-        (method, str(number)) for method in ("local", "fedavg", "ditto") for number in range(3)
+        (method, str(number)) for method in METHODS for number in range(3)
     ]
     assert all(float(row["personal"]) > 0 for row in rows)
-    assert [row["epsilon"] for row in rows] == [""] * 9
+    assert [row["epsilon"] for row in rows[:10]] == [""] * 10 and float(rows[11]["epsilon"]) > 1.9
     assert float(next(row["bytes_up"] for row in rows if row["method"] == "fedavg" and row["round"] == "1")) > 0
     assert float(rows[4]["ema_loss"]) > 0 and rows[0]["ema_loss"] == ""
     devices = table(tiny_run / "devices.csv")
-    assert len(devices) == 6 and len({row["start"] for row in devices}) == 2
+    assert len(devices) == 8 and len({row["start"] for row in devices}) == 2
     assert json.loads((tiny_run / MARKER).read_text())["finished"] is True
 
 
 def test_methods_start_from_the_same_and_only_own_networks_differ_between_devices(tiny_run: Path) -> None:
     found = {name: figures(tiny_run, name) for name in TRIALS}
     assert len({str(facts["rows"][0]["devices"]) for facts in found.values()}) == 1
-    assert [facts["own_networks"] for facts in found.values()] == [True, False, True]
+    assert [facts["own_networks"] for facts in found.values()] == [True, False, True, False]
     assert found["local_seed-0"]["bytes_up"] == 0 < found["fedavg_seed-0"]["bytes_up"]
     assert (tiny_run / "trials/fedavg_seed-0/photo-0_taste-0.png").is_file()
     assert not (tiny_run / "trials/fedavg_seed-0/work").exists()
@@ -82,8 +86,8 @@ def test_methods_start_from_the_same_and_only_own_networks_differ_between_device
 
 def _points() -> list[Any]:
     """Return after which write of which trial to kill: the delicate ones always, the others in slow runs."""
-    delicate = {("local_seed-0", 11), ("fedavg_seed-0", 19), ("fedavg_seed-0", 21), ("ditto_seed-0", 29)}
-    lengths = {"local_seed-0": 15, "fedavg_seed-0": 36, "ditto_seed-0": 40}
+    delicate = {("local_seed-0", 11), ("fedavg_seed-0", 19), ("ditto_seed-0", 29), ("dp-fedavg_seed-0", 29)}
+    lengths = {"local_seed-0": 15, "fedavg_seed-0": 36, "ditto_seed-0": 40, "dp-fedavg_seed-0": 36}
     others = {(trial, point) for trial, length in lengths.items() for point in range(2, length, 3)} - delicate
     return [*sorted(delicate), *(pytest.param(*point, marks=pytest.mark.slow) for point in sorted(others))]
 
@@ -114,7 +118,7 @@ def test_a_run_killed_at_any_write_ends_as_if_nothing_had_happened(
 def test_a_finished_run_is_only_read(tiny_run: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (tiny_run / "trials").rglob("*")}
     facts = resume_experiment(tiny_run, console=quiet())
-    assert [trial["method"] for trial in facts["cells"][0]["trials"]] == ["local", "fedavg", "ditto"]
+    assert [trial["method"] for trial in facts["cells"][0]["trials"]] == list(METHODS)
     assert {path: path.stat().st_mtime_ns for path in (tiny_run / "trials").rglob("*")} == before
 
 
@@ -128,25 +132,20 @@ def test_other_settings_are_not_mixed_into_a_run(tiny_run: Path, tiny_text: str,
         resume_experiment(tmp_path, console=quiet())
 
 
-PRIVATE = """[[method]]
-name = "dp-fedavg"
-federation = {{ unprotected = false, target_epsilon = 2.0, population = 1_000_000, cohort = 10_000, {loud} }}
-"""
-
-
-def test_seeded_noise_is_repeated_and_said_to_protect_nobody(tiny_run: Path, tiny_text: str, tmp_path: Path) -> None:
-    text = tiny_text[: tiny_text.index("[[method]]")] + PRIVATE.format(loud="accept_loud_noise = true")
-    found = []
-    for name, noise in (("a", "seeded for tests"), ("b", "seeded for tests"), ("c", "from the system")):
-        (tmp_path / f"{name}.toml").write_text(f'noise = "{noise}"\n{text}')
-        console = quiet()
-        facts = run_experiment(load_plan(tmp_path / f"{name}.toml"), tmp_path / name, console=console)
-        found.append(figures(tmp_path / name, "dp-fedavg_seed-0"))
-        assert facts["private"] is (name == "c")
-        assert (NOT_PRIVATE in console.err.getvalue()) is (name != "c")  # type: ignore[attr-defined]
-    assert found[0] == found[1]
-    assert found[0]["networks"] != found[2]["networks"], "noise of the system must differ"
-    assert found[2]["epsilon"] == pytest.approx(2.0, rel=0.02) and found[2]["run_epsilon"] > 100
+def test_noise_of_the_system_is_never_the_same_and_seeded_noise_is_said_to_protect_nobody(
+    tiny_run: Path, tiny_text: str, tmp_path: Path
+) -> None:
+    trial = "dp-fedavg_seed-0"
+    text = tiny_text.replace('noise = "seeded for tests"', 'noise = "from the system"')
+    (tmp_path / "private.toml").write_text(re.sub(r'\[\[method\]\]\nname = "(local|fedavg|ditto)"\n', "", text))
+    for plan, expected in ((load_plan(tmp_path / "private.toml"), True), (load_plan(tiny_run / SETTINGS), False)):
+        run, console = tiny_run if not expected else tmp_path / "private", quiet()
+        facts = run_experiment(plan, run, console=console)
+        assert facts["private"] is expected
+        assert (NOT_PRIVATE in console.err.getvalue()) is not expected  # type: ignore[attr-defined]
+    seeded, private = figures(tiny_run, trial), figures(tmp_path / "private", trial)
+    assert seeded["rows"][0] == private["rows"][0] and seeded["networks"] != private["networks"]
+    assert private["epsilon"] == pytest.approx(2.0, rel=0.02) and private["run_epsilon"] > 100
 
 
 def test_a_trial_stops_when_it_has_learned_all() -> None:
@@ -179,10 +178,10 @@ class Watch:
 
 
 def test_a_callback_is_told_and_may_end_a_trial(tiny_run: Path, tmp_path: Path) -> None:
-    run, watch = begun(tiny_run, tmp_path / "run"), Watch()
+    others = [trial for trial in TRIALS if trial != "fedavg_seed-0"]
+    run, watch = begun(tiny_run, tmp_path / "run", done=others), Watch()
     run_experiment(load_plan(run / SETTINGS), run, console=quiet(), callbacks=(watch,))
-    expected = [f"{trial} {words}" for trial in TRIALS for words in ("after 1", "1", "ended")]
-    assert watch.told == expected
+    assert watch.told == ["fedavg_seed-0 after 1", "fedavg_seed-0 1", "fedavg_seed-0 ended"]
     assert [row["round"] for row in figures(run, "fedavg_seed-0")["rows"]] == [0, 1]
 
 
