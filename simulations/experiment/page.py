@@ -18,7 +18,7 @@ from shared_model.files import write_atomic
 from simulations.experiment import words
 from simulations.experiment.folder import Facts, plain
 from simulations.experiment.markdown import to_markdown
-from simulations.experiment.plots import Curve, Dot, Point, bars, curves, forest, scatter
+from simulations.experiment.plots import Curve, Dot, Point, bars, curves, forest, scatter, standalone
 from simulations.experiment.run import NOT_PRIVATE
 from simulations.experiment.summary import Contrast, Entry, Group, contrasts, read_groups
 from simulations.report import embed, render, resource
@@ -44,7 +44,7 @@ def write_experiment_report(folder: Path | str) -> Path:
 
 
 def compare_runs(folders: Sequence[Path | str], out: Path | str) -> Facts:
-    """Make ``compare.html``, ``compare.csv`` and ``compare.md`` of several runs in the folder ``out``.
+    """Make ``compare.html``, its tables (CSV and Markdown) and a plot per group of runs in the folder ``out``.
 
     Returns
     -------
@@ -65,6 +65,9 @@ def compare_runs(folders: Sequence[Path | str], out: Path | str) -> Facts:
     rows = [row for group in groups for row in figures(group)]
     table = write_atomic(home / "compare.csv", _csv(rows).encode())
     text = write_atomic(home / "compare.md", to_markdown(groups).encode())
+    for number, group in enumerate(groups):
+        if plot := _ranking(group, _colors(groups)):
+            write_atomic(home / f"change-{number}.svg", standalone(plot).encode())
     return {"page": str(page), "table": str(table), "text": str(text), "rows": plain(rows)}
 
 
@@ -83,8 +86,7 @@ def figures(group: Group) -> list[Facts]:
 
 
 def _page(groups: Sequence[Group], *, title: str) -> str:
-    labels = list(dict.fromkeys(entry.label for group in groups for entry in group.entries))
-    colors = {label: number % _COLORS for number, label in enumerate(labels)}
+    colors = _colors(groups)
     shown = [group for group in groups if group.entries]
     try:
         return render(
@@ -106,6 +108,11 @@ def _page(groups: Sequence[Group], *, title: str) -> str:
             f"{groups[0].home}: the files of this run do not fit together ({error!r})",
             hint="resume the run, or begin it anew in another folder",
         ) from error
+
+
+def _colors(groups: Sequence[Group]) -> dict[str, int]:
+    labels = dict.fromkeys(entry.label for group in groups for entry in group.entries)
+    return {label: number % _COLORS for number, label in enumerate(labels)}
 
 
 def _group(group: Group, colors: dict[str, int]) -> Facts:

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 
 from simulations.charts import nice_ticks
 
-__all__ = ["Curve", "Dot", "Point", "bars", "curves", "forest", "scatter"]
+__all__ = ["Curve", "Dot", "Point", "bars", "curves", "forest", "scatter", "standalone"]
 
 _WIDE, _ROW = 420, 26
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 30
+_LIGHT = (
+    "#2c4f93 #b9791a #4a7650 #b23c26 #7a4a9c #16807f #a33a6d #6d6f1f #4f6f94 #8a5a3c #2f7d4f #5a5a5a".split()
+)  # those of templates/experiment.css
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,18 @@ def bars(rows: Sequence[tuple[str, int, float, str]], *, title: str, names: int 
         )
         parts.append(_text("tick", names + max(1.0, wide) + 7, y + 16, words, "start"))
     return "".join([*parts, "</svg>"])
+
+
+def standalone(svg: str) -> str:
+    """Return a plot as a file of its own, in light colors on paper."""
+    rules = [f".s{number}{{--own:{color}}}" for number, color in enumerate(_LIGHT)]
+    style = (
+        ".chart{background:#fffdf8}text{font:12px system-ui,sans-serif;fill:#6c6357}.label{fill:#25201a}"
+        ".grid{stroke:#e1d8c7}.limit{stroke:#b23c26;stroke-width:1.5;stroke-dasharray:5 4}"
+        ".mark{fill:var(--own);stroke:#fffdf8;stroke-width:1.5}.whisker{stroke:var(--own);stroke-width:2.5}"
+    ) + "".join(rules)
+    head, rest = svg.split(">", 1)
+    return f'{head} xmlns="http://www.w3.org/2000/svg" width="640"><style>{style}</style>{rest}\n'
 
 
 def _open(wide: int, high: float, title: str) -> str:

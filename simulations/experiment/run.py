@@ -73,6 +73,7 @@ def run_experiment(
     folder, told, given = Path(out), console or Console(), folders or Folders()
     first = plan.cells[0].config
     start = load_backbone(first.backbone) if first.backbone else default_backbone()
+    alike = all(cell.config.population == first.population for cell in plan.cells)
     if any(cell.config.backbone != first.backbone for cell in plan.cells):
         raise ConfigError("`backbone` cannot be swept", hint="run one experiment for each backbone")
     claim(folder, plan, folders=given, weights=_weights(start))
@@ -81,7 +82,16 @@ def run_experiment(
     with StateStore(folder).lock():
         try:
             cells = [
-                _run_cell(cell, folder, start, folders=given, console=told, callbacks=callbacks, clock=clock)
+                _run_cell(
+                    cell,
+                    folder / "cells" / cell.name if cell.name else folder,
+                    start,
+                    people_in=folder if alike or not cell.name else folder / "cells" / cell.name,
+                    folders=given,
+                    console=told,
+                    callbacks=callbacks,
+                    clock=clock,
+                )
                 for cell in plan.cells
             ]
         except (KeyboardInterrupt, Interrupted) as error:
@@ -106,16 +116,16 @@ def resume_experiment(folder: Path | str, *, console: Console | None = None) -> 
 
 def _run_cell(
     cell: Cell,
-    folder: Path,
+    home: Path,
     start: Backbone,
     *,
+    people_in: Path,
     folders: Folders,
     console: Console,
     callbacks: Sequence[Callback],
     clock: Callable[[], float],
 ) -> Facts:
     """Run every method once with every seed, seed by seed, so that methods can be compared early."""
-    home = folder / "cells" / cell.name if cell.name else folder
     config = cell.config
     watchers = [*callbacks_of(config.callbacks, home), *callbacks]
     results: list[Facts] = []
@@ -125,7 +135,7 @@ def _run_cell(
         measures, people = None, None
         if missing:
             painting = seed == config.seeds[0]
-            people = _people(config, home, seed, folders=folders, console=console)
+            people = _people(config, people_in, seed, folders=folders, console=console)
             measures = Measures.of(people, config=config.evaluation, painting=painting)
             measures.originals(home / "pictures")
         for method in config.method:

@@ -19,6 +19,7 @@ import pytest
 from shared_model.errors import InputError, MissingError
 from simulations.experiment.callbacks import Row, StopTraining, should_stop
 from simulations.experiment.folder import MARKER, SETTINGS, read_facts
+from simulations.experiment.page import write_experiment_report
 from simulations.experiment.plan import load_plan
 from simulations.experiment.run import NOT_PRIVATE, resume_experiment, run_experiment
 from simulations.experiment.settings import CallbackConfig
@@ -146,6 +147,19 @@ def test_noise_of_the_system_is_never_the_same_and_seeded_noise_is_said_to_prote
     seeded, private = figures(tiny_run, trial), figures(tmp_path / "private", trial)
     assert seeded["rows"][0] == private["rows"][0] and seeded["networks"] != private["networks"]
     assert private["epsilon"] == pytest.approx(2.0, rel=0.02) and private["run_epsilon"] > 100
+
+
+def test_the_cells_of_a_sweep_are_runs_on_the_same_people(tiny_run: Path, tiny_text: str, tmp_path: Path) -> None:
+    only = tiny_text[: tiny_text.index("[[method]]")] + '[[method]]\nname = "local"\n'
+    (tmp_path / "sweep.toml").write_text(only + '[sweep]\n"federation.rounds" = [1, 2]\n')
+    facts = run_experiment(load_plan(tmp_path / "sweep.toml"), tmp_path / "run", console=quiet())
+    assert [cell["changes"] for cell in facts["cells"]] == [{"federation.rounds": 1}, {"federation.rounds": 2}]
+    cells = [tmp_path / "run" / "cells" / f"rounds-{rounds}" for rounds in (1, 2)]
+    assert [len(figures(cell, "local_seed-0")["rows"]) for cell in cells] == [2, 3]
+    assert figures(cells[1], "local_seed-0") == figures(tiny_run, "local_seed-0")
+    assert (tmp_path / "run" / "people" / "seed-0").is_dir() and not (cells[0] / "people").exists()
+    page = write_experiment_report(tmp_path / "run").read_text()
+    assert "rounds = 1" in page and "rounds = 2" in page
 
 
 def test_a_trial_stops_when_it_has_learned_all() -> None:
