@@ -205,11 +205,13 @@ def read_groups(folders: Sequence[Path | str]) -> list[Group]:
         If a file of a run is damaged.
     """
     groups: list[Group] = []
-    for folder in folders:
-        plan, _ = read_plan(folder, same=False)
+    plans = [read_plan(folder, same=False)[0] for folder in folders]
+    names = [plan.cells[0].config.name for plan in plans]
+    for folder, plan, name in zip(folders, plans, names, strict=True):
+        run = "" if len(folders) == 1 else name if names.count(name) == 1 else Path(folder).name
         for cell in plan.cells:
             home = Path(folder) / "cells" / cell.name if cell.name else Path(folder)
-            title = cell.config.name if len(folders) == 1 and not cell.name else _title(cell, Path(folder), folders)
+            title = _title(run, cell) or name
             entries = tuple(entry for method in cell.config.method if (entry := _entry(home, cell, method)).results)
             groups.append(Group(title, entries, cell, home))
     if not any(group.entries for group in groups):
@@ -217,8 +219,8 @@ def read_groups(folders: Sequence[Path | str]) -> list[Group]:
     return groups
 
 
-def _title(cell: Cell, folder: Path, folders: Sequence[Path | str]) -> str:
-    parts = [folder.name] if len(folders) > 1 else []
+def _title(run: str, cell: Cell) -> str:
+    parts = [run] if run else []
     return ", ".join([*parts, *(f"{key.rsplit('.', 1)[-1]} = {value}" for key, value in cell.changes.items())])
 
 
