@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from logging import Logger, getLogger
 from pathlib import Path
 
@@ -40,11 +41,11 @@ from shared_model.errors import (
     TooSoonError,
 )
 from shared_model.messages import ARRAY, NOTICE, PROTOCOL, REPLY, SETTINGS, WITHIN, RoundRequest
-from shared_model.noise import norm
+from shared_model.noise import Entropy, norm
 from shared_model.privacy import clip, quantize
 from shared_model.secure_terms import SECURE
 from shared_model.split import size, unflatten
-from shared_model.weights import architecture_hash
+from shared_model.weights import architecture_hash, blank_backbone
 
 __all__ = ["app", "device_folder", "pack", "participate", "read_request"]
 
@@ -111,7 +112,9 @@ def _ledger(folder: Path, *, simulated: bool) -> Ledger:
     """Open the device's ledger, or make it; simulated devices come and go, and have no second memory."""
     device = load_device(folder)
     witness = None if simulated else witness_folder()
-    return Ledger.open(folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta, witness=witness)
+    return Ledger.open(
+        folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta, witness=witness, durable=not simulated
+    )
 
 
 def _note_refusal(folder: Path, request: RoundRequest, error: EaselError, *, simulated: bool) -> None:
@@ -215,7 +218,7 @@ def participate(
         If the folder cannot be used.
     """
     ledger, reservation, delta = _paid_update(folder, request, vector, simulated=simulated, seen=seen)
-    values, scale = pack(delta, request)
+    values, scale = pack(delta, request, entropy=_coins(folder, request, simulated=simulated))
     reply = ConfigRecord({"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)})
     reply.update({"ledger": reservation.tag, "entry": reservation.participation})
     if request.adaptive_clip:
@@ -231,7 +234,7 @@ def _paid_update(
     folder: Path, request: RoundRequest, vector: Tensor, *, simulated: bool, seen: int = 0
 ) -> tuple[Ledger, Reservation, Tensor]:
     """Reserve the round's privacy, then train; the update is not clipped yet."""
-    backbone = Backbone(request.model)
+    backbone = blank_backbone(request.model)
     unflatten(backbone, vector)
     device = load_device(folder)
     ledger = _ledger(folder, simulated=simulated)
@@ -330,7 +333,14 @@ def _seed(request: RoundRequest, device: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 
-def pack(delta: Tensor, request: RoundRequest) -> tuple[npt.NDArray[np.int8] | npt.NDArray[np.float16], float]:
+def _coins(folder: Path, request: RoundRequest, *, simulated: bool) -> Entropy:
+    """Return where rounding takes its coins from; a simulated device repeats itself, nothing rests on them."""
+    return np.random.default_rng(_seed(request, load_device(folder).seed)).bytes if simulated else os.urandom
+
+
+def pack(
+    delta: Tensor, request: RoundRequest, *, entropy: Entropy = os.urandom
+) -> tuple[npt.NDArray[np.int8] | npt.NDArray[np.float16], float]:
     """Clip an update and make it small: int8 or float16 numbers and their common scale.
 
     Guarantees
@@ -339,7 +349,7 @@ def pack(delta: Tensor, request: RoundRequest) -> tuple[npt.NDArray[np.int8] | n
     """
     clipped = clip(delta, bound=request.clip)
     if request.upload == "int8":
-        packed = quantize(clipped, bound=request.clip)
+        packed = quantize(clipped, bound=request.clip, entropy=entropy)
         return packed.values.numpy(), packed.scale
     largest = float(clipped.abs().max()) if len(clipped) else 0.0
     if largest == 0.0:
