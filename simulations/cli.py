@@ -121,8 +121,8 @@ def _bench(parsed: argparse.Namespace, console: Console) -> int:
         from simulations.bench_engines.table import bench_engines
 
         sizes = [(clients, size) for size in parsed.parameters for clients in parsed.clients]
-        rows = bench_engines(console, engines=parsed.engines, sizes=sizes, pfl_python=parsed.pfl_python)
-        console.facts(rows)
+        measured = bench_engines(console, engines=parsed.engines, sizes=sizes, pfl_python=parsed.pfl_python)
+        console.facts(measured)
         return 0
     import torch
 
