@@ -162,7 +162,8 @@ _HEADER = ("clients", "parameters", "work", "engine", "client-rounds/s", "CPU ms
 
 def _rounds(clients: int, parameters: int) -> int:
     """Return enough rounds for some seconds of work, and not many more."""
-    return max(2, min(20, 2000 // clients)) if parameters > 100_000 else max(2, min(50, 5000 // clients))
+    wanted = 300 if parameters > 100_000 else 3000
+    return max(1, min(30, wanted // clients))
 
 
 def _line(row: Measured) -> tuple[str, ...]:
