@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import os
 from logging import Logger, getLogger
 from pathlib import Path
@@ -46,7 +45,7 @@ from shared_model.noise import Entropy, norm
 from shared_model.privacy import clip, quantize
 from shared_model.secure_terms import SECURE
 from shared_model.split import size, unflatten
-from shared_model.weights import architecture_hash
+from shared_model.weights import architecture_hash, blank_backbone
 
 __all__ = ["app", "device_folder", "make_app", "pack", "participate", "read_request"]
 
@@ -121,7 +120,9 @@ def _ledger(folder: Path, *, simulated: bool) -> Ledger:
     """Open the device's ledger, or make it; simulated devices come and go, and have no second memory."""
     device = load_device(folder)
     witness = None if simulated else witness_folder()
-    return Ledger.open(folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta, witness=witness)
+    return Ledger.open(
+        folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta, witness=witness, durable=not simulated
+    )
 
 
 def _note_refusal(folder: Path, request: RoundRequest, error: EaselError, *, simulated: bool) -> None:
@@ -232,8 +233,7 @@ def participate(
         If the folder cannot be used.
     """
     ledger, reservation, delta = _paid_update(folder, request, vector, simulated=simulated, seen=seen, train=train)
-    rounding = _repeatable(round_seed(request, load_device(folder).seed)) if simulated else os.urandom
-    values, scale = pack(delta, request, entropy=rounding)
+    values, scale = pack(delta, request, entropy=_coins(folder, request, simulated=simulated))
     reply = ConfigRecord({"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)})
     reply.update({"ledger": reservation.tag, "entry": reservation.participation})
     if request.adaptive_clip:
@@ -249,7 +249,7 @@ def _paid_update(
     folder: Path, request: RoundRequest, vector: Tensor, *, simulated: bool, train: Trainer, seen: int = 0
 ) -> tuple[Ledger, Reservation, Tensor]:
     """Reserve the round's privacy, then train; the update is not clipped yet."""
-    backbone = Backbone(request.model)
+    backbone = blank_backbone(request.model)
     unflatten(backbone, vector)
     device = load_device(folder)
     ledger = _ledger(folder, simulated=simulated)
@@ -325,14 +325,9 @@ def _refuse_a_second_sum(folder: Path, request: RoundRequest, *, simulated: bool
         raise _Answered(f"this device has answered round {request.round} of run {request.run}")
 
 
-def _repeatable(seed: int) -> Entropy:
-    """Return random bytes that a seed gives, for rounding on a simulated device.
-
-    Privacy does not rest on rounding (:func:`shared_model.quantize.quantize`), and a simulation is to give
-    the same bits again.
-    """
-    drawn = itertools.count()
-    return lambda count: hashlib.shake_256(f"rounding/{seed}/{next(drawn)}".encode()).digest(count)
+def _coins(folder: Path, request: RoundRequest, *, simulated: bool) -> Entropy:
+    """Return where rounding takes its coins from; a simulated device repeats itself, nothing rests on them."""
+    return np.random.default_rng(round_seed(request, load_device(folder).seed)).bytes if simulated else os.urandom
 
 
 def pack(

@@ -121,6 +121,13 @@ def _report(parsed: argparse.Namespace, console: Console) -> int:
 
 
 def _bench(parsed: argparse.Namespace, console: Console) -> int:
+    if parsed.what == "engines":
+        from simulations.bench_engines.table import bench_engines
+
+        sizes = [(clients, size) for size in parsed.parameters for clients in parsed.clients]
+        measured = bench_engines(console, engines=parsed.engines, sizes=sizes, pfl_python=parsed.pfl_python)
+        console.facts(measured)
+        return 0
     import torch
 
     from shared_model.errors import InputError
@@ -244,8 +251,18 @@ def _parser() -> argparse.ArgumentParser:
         help="measure speed on this machine, side by side with a peer",
         description="Time stylising against the network of Johnson et al. 2016, and private against plain training; "
         "weigh the latter two.",
-        epilog="example:\n  easel-sim bench --sizes 512 1024\n\n" + EXIT_CODES,
+        epilog="examples:\n  easel-sim bench --sizes 512 1024\n  easel-sim bench engines --clients 100\n\n"
+        + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    bench.add_argument("what", nargs="?", choices=("engines",), help="engines: simulation engines beside each other")
+    bench.add_argument("--engines", nargs="+", default=["in-process", "processes", "ray", "flower", "pfl"], metavar="E")
+    bench.add_argument("--clients", type=int, nargs="+", default=[100, 1000], metavar="N", help="clients in a round")
+    bench.add_argument(
+        "--parameters", type=int, nargs="+", default=[1_000, 1_000_000], metavar="P", help="of the model"
+    )
+    bench.add_argument(
+        "--pfl-python", default="", metavar="FILE", help="a Python that has pfl-research (pip install pfl)"
     )
     bench.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], metavar="PX", help="sides of the photo")
     study = commands.add_parser(

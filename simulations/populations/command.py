@@ -36,7 +36,7 @@ def make_population(parsed: argparse.Namespace, console: Console) -> int:
     console.table(_rows(config, counted), header=("population", ""))
     for path in (*sheets, table):
         console.say(f"wrote {path}")
-    console.facts({**counted.to_dict(), "sheets": list(map(str, sheets)), "devices": str(table)})
+    console.facts({**counted.to_dict(), "sheets": list(map(str, sheets)), "table": str(table)})
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -140,28 +141,31 @@ def _photos(
     piles = {name: [path for label, path in photos if label == name] for name in names}
     pile_of = [names[index % len(names)] if by_domain else "" for index in range(config.devices)]
     piles[""] = [path for _, path in photos]
-    wanted: dict[str, int] = {}
-    for name, size in zip(pile_of, sizes, strict=True):
-        wanted[name] = wanted.get(name, 0) + size + tests
-    for name, count in wanted.items():
-        users = pile_of.count(name)
-        if len(piles[name]) < users * (2 if tests else 1):
-            raise InputError(
-                f"{len(piles[name])} photos are left for {users} people",
-                hint="name more folders, or lower `devices`",
-            )
-        wanted[name] = min(count, len(piles[name]))
-    taken, spare = [], []
-    for name, size in zip(pile_of, sizes, strict=True):
-        users, pile = pile_of.count(name), piles[name]
-        full = sum(other + tests for other, at in zip(sizes, pile_of, strict=True) if at == name)
-        kept = min(tests, max(1, wanted[name] // users // 2)) if tests else 0
-        own = size if wanted[name] == full else max(1, size * (wanted[name] - kept * users) // (full - tests * users))
-        own = min(own, len(pile) - kept)
-        taken.append(tuple(pile[:own]))
-        spare.append(tuple(pile[own : own + kept]))
-        del pile[: own + kept]
+    taken: list[tuple[Path, ...]] = [()] * config.devices
+    spare = list(taken)
+    for name in dict.fromkeys(pile_of):
+        users = [index for index, at in enumerate(pile_of) if at == name]
+        own, kept = _fitted([sizes[index] for index in users], tests, len(piles[name]))
+        rest = iter(piles[name])
+        for index, size in zip(users, own, strict=True):
+            taken[index] = tuple(islice(rest, size))
+            spare[index] = tuple(islice(rest, kept))
     return taken, spare, pile_of
+
+
+def _fitted(sizes: Sequence[int], tests: int, there: int) -> tuple[list[int], int]:
+    """Return how many photos each device trains on, and how many it keeps for its test, out of those there."""
+    users = len(sizes)
+    if there < users * (2 if tests else 1):
+        raise InputError(f"{there} photos are left for {users} people", hint="name more folders, or lower `devices`")
+    if sum(sizes) + users * tests <= there:
+        return list(sizes), tests
+    kept = min(tests, max(1, there // users // 2))
+    left, total = there - kept * users, sum(sizes)
+    own = [max(1, min(size, size * left // total)) for size in sizes]
+    while sum(own) > left:
+        own[own.index(max(own))] -= 1
+    return own, kept
 
 
 def _art(works: list[Group], config: PopulationConfig, dice: random.Random) -> list[tuple[list[Work], list[Work]]]:
