@@ -25,6 +25,9 @@ ROOT = Path(__file__).resolve().parents[3]
 BUFFERED = "mode" in FederationConfig.keys()
 NAMES = sorted(set(METHODS) - (set() if BUFFERED else {"fedbuff"}))
 PROTECTED = {"dp-fedavg", "dp-ftrl", "dp-sgd"}
+# Noise of the system never repeats; a buffer is lost in a crash, and whoever was in it stays away from the next.
+REPEATABLE = sorted(set(NAMES) - PROTECTED - {"fedbuff"})
+ALIKE = ("fedavg", "fedbn", "fedprox", "fedrep")  # they remember what another one does, or nothing
 NOISE: dict[str, object] = {"unprotected": False, "noise_multiplier": 1.0, "accept_loud_noise": True}
 MakeTrial = Callable[..., Trial]
 
@@ -77,8 +80,9 @@ def test_a_method_learns_and_every_device_has_a_network(name: str, make_trial: M
     assert torch.equal(flatten(moments[-1].shared), flatten(trial.start)) == (name == "local")
 
 
-# Noise of the system never repeats; a buffer is lost in a crash, and whoever was in it stays away from the next.
-@pytest.mark.parametrize("name", sorted(set(NAMES) - PROTECTED - {"fedbuff"}))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in REPEATABLE]
+)
 def test_kill_and_resume_gives_the_same_bits(name: str, make_trial: MakeTrial, same_run: None) -> None:
     """The trial is killed in round 2, after the first device has answered and remembered."""
     straight, killed = (make_trial(title) for title in ("straight", "killed"))
@@ -163,6 +167,19 @@ def test_masks_hide_single_updates_of_any_method_and_change_nothing(make_trial: 
     assert int((first == 0).sum()) > 3 and float(second[first == 0].abs().max()) < 1e-6, "zeros stay zeros"
     entries = Ledger.open(hidden.devices[0] / "ledger.json").entries()
     assert [(entry.round, entry.kind) for entry in entries] == [(1, "masked update")]
+
+
+@pytest.mark.skipif("aggregation" not in FederationConfig.keys(), reason="this server has no robust rules")
+def test_robust_rules_work_around_own_layers_and_top_k(make_trial: MakeTrial, same_run: None) -> None:
+    found = []
+    for rule in ("mean", "median"):
+        trial = make_trial(rule, federation={"aggregation": rule, "rounds": 1}, top_k=0.3)
+        (moment,) = run(trial, "fedper")
+        assert moment.report.accepted == 3
+        found.append(flatten(moment.shared) - flatten(trial.start))
+    assert not torch.equal(*found)
+    # Of three sparse updates the median is zero wherever two are; the mean is zero only where all are.
+    assert 0 < int((found[1] != 0).sum()) < int((found[0] != 0).sum())
 
 
 def test_personal_methods_refuse_example_level() -> None:
