@@ -11,7 +11,6 @@ number ``partition-id`` of the folders in ``devices-dir`` of the run's configura
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from logging import Logger, getLogger
 from pathlib import Path
@@ -29,7 +28,6 @@ from client.paths import witness_folder
 from client.policy import load_policy
 from client.secure_stages import Stage, answer
 from client.trainer import Trainer, local_training, round_seed
-from shared_model.backbone import Backbone
 from shared_model.errors import (
     BudgetError,
     CompatibilityError,
