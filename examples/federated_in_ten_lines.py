@@ -7,6 +7,7 @@ Takes about two minutes on two cores; a second call goes on where the first was 
 
 import sys
 
+import easel  # noqa: F401  (makes `simulations` importable from an installed wheel)
 from simulations import Evaluation, Experiment, Federation, Method, Population, run
 
 people = Population(kind="natural", devices=4, photos_each=4, records=8, pictures_px=192)
