@@ -40,6 +40,7 @@ from shared_model.errors import (
 )
 from shared_model.messages import ARRAY, NOTICE, PROTOCOL, REPLY, SETTINGS, WITHIN, RoundRequest
 from shared_model.noise import Entropy, norm
+from shared_model.npy import npy_copy
 from shared_model.privacy import clip, quantize
 from shared_model.secure_terms import SECURE
 from shared_model.split import size, unflatten
@@ -187,7 +188,13 @@ def read_request(message: Message) -> tuple[RoundRequest, Tensor]:
     array = arrays[ARRAY]
     if array.dtype != "float32" or tuple(array.shape) != expected:
         raise CompatibilityError(f"the server's backbone is {array.dtype} {tuple(array.shape)}")
-    return request, torch.from_numpy(array.numpy().copy())
+    try:
+        values = npy_copy(array.data)
+    except ValueError as error:
+        raise CompatibilityError(f"the server's backbone cannot be read: {error}") from error
+    if values.dtype != np.float32 or values.shape != expected:
+        raise CompatibilityError(f"the server's backbone holds {values.dtype} {values.shape}")
+    return request, torch.from_numpy(values)
 
 
 def participate(

@@ -10,6 +10,8 @@ from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
+from shared_model.npy import npy_bytes, npy_copy
+
 __all__ = ["ARRAY", "BATCH", "RATE", "WORKS", "app_of", "side_of"]
 
 #: What a client does: ``vector``, nothing but to return one; ``step``, one step of SGD.
@@ -48,8 +50,9 @@ def app_of(work: str) -> ClientApp:
 
     @made.train()
     def train(message: Message, context: Context) -> Message:
-        start = torch.from_numpy(message.content.array_records[ARRAY][ARRAY].numpy())
-        delta = _step(start, math.isqrt(len(start))) if work == "step" else start
-        return Message(RecordDict({ARRAY: ArrayRecord({ARRAY: Array(delta.numpy())})}), reply_to=message)
+        start = torch.from_numpy(npy_copy(message.content.array_records[ARRAY][ARRAY].data))
+        delta = (_step(start, math.isqrt(len(start))) if work == "step" else start).numpy()
+        array = Array(dtype=str(delta.dtype), shape=delta.shape, stype="numpy.ndarray", data=npy_bytes(delta))
+        return Message(RecordDict({ARRAY: ArrayRecord({ARRAY: array})}), reply_to=message)
 
     return made
