@@ -11,6 +11,7 @@ number ``partition-id`` of the folders in ``devices-dir`` of the run's configura
 from __future__ import annotations
 
 import contextlib
+import os
 from logging import Logger, getLogger
 from pathlib import Path
 
@@ -27,7 +28,6 @@ from client.paths import witness_folder
 from client.policy import load_policy
 from client.secure_stages import Stage, answer
 from client.trainer import Trainer, local_training, round_seed
-from shared_model.backbone import Backbone
 from shared_model.errors import (
     BudgetError,
     CompatibilityError,
@@ -39,11 +39,12 @@ from shared_model.errors import (
     TooSoonError,
 )
 from shared_model.messages import ARRAY, NOTICE, PROTOCOL, REPLY, SETTINGS, WITHIN, RoundRequest
-from shared_model.noise import norm
+from shared_model.noise import Entropy, norm
+from shared_model.npy import npy_copy
 from shared_model.privacy import clip, quantize
 from shared_model.secure_terms import SECURE
 from shared_model.split import size, unflatten
-from shared_model.weights import architecture_hash
+from shared_model.weights import architecture_hash, blank_backbone
 
 __all__ = ["app", "device_folder", "make_app", "pack", "participate", "read_request"]
 
@@ -118,7 +119,9 @@ def _ledger(folder: Path, *, simulated: bool) -> Ledger:
     """Open the device's ledger, or make it; simulated devices come and go, and have no second memory."""
     device = load_device(folder)
     witness = None if simulated else witness_folder()
-    return Ledger.open(folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta, witness=witness)
+    return Ledger.open(
+        folder / LEDGER, max_epsilon=device.max_epsilon, delta=device.delta, witness=witness, durable=not simulated
+    )
 
 
 def _note_refusal(folder: Path, request: RoundRequest, error: EaselError, *, simulated: bool) -> None:
@@ -185,7 +188,13 @@ def read_request(message: Message) -> tuple[RoundRequest, Tensor]:
     array = arrays[ARRAY]
     if array.dtype != "float32" or tuple(array.shape) != expected:
         raise CompatibilityError(f"the server's backbone is {array.dtype} {tuple(array.shape)}")
-    return request, torch.from_numpy(array.numpy().copy())
+    try:
+        values = npy_copy(array.data)
+    except ValueError as error:
+        raise CompatibilityError(f"the server's backbone cannot be read: {error}") from error
+    if values.dtype != np.float32 or values.shape != expected:
+        raise CompatibilityError(f"the server's backbone holds {values.dtype} {values.shape}")
+    return request, torch.from_numpy(values)
 
 
 def participate(
@@ -229,7 +238,7 @@ def participate(
         If the folder cannot be used.
     """
     ledger, reservation, delta = _paid_update(folder, request, vector, simulated=simulated, seen=seen, train=train)
-    values, scale = pack(delta, request)
+    values, scale = pack(delta, request, entropy=_coins(folder, request, simulated=simulated))
     reply = ConfigRecord({"protocol": PROTOCOL, "run": request.run, "round": request.round, "scale": float(scale)})
     reply.update({"ledger": reservation.tag, "entry": reservation.participation})
     if request.adaptive_clip:
@@ -245,7 +254,7 @@ def _paid_update(
     folder: Path, request: RoundRequest, vector: Tensor, *, simulated: bool, train: Trainer, seen: int = 0
 ) -> tuple[Ledger, Reservation, Tensor]:
     """Reserve the round's privacy, then train; the update is not clipped yet."""
-    backbone = Backbone(request.model)
+    backbone = blank_backbone(request.model)
     unflatten(backbone, vector)
     device = load_device(folder)
     ledger = _ledger(folder, simulated=simulated)
@@ -321,7 +330,14 @@ def _refuse_a_second_sum(folder: Path, request: RoundRequest, *, simulated: bool
         raise _Answered(f"this device has answered round {request.round} of run {request.run}")
 
 
-def pack(delta: Tensor, request: RoundRequest) -> tuple[npt.NDArray[np.int8] | npt.NDArray[np.float16], float]:
+def _coins(folder: Path, request: RoundRequest, *, simulated: bool) -> Entropy:
+    """Return where rounding takes its coins from; a simulated device repeats itself, nothing rests on them."""
+    return np.random.default_rng(round_seed(request, load_device(folder).seed)).bytes if simulated else os.urandom
+
+
+def pack(
+    delta: Tensor, request: RoundRequest, *, entropy: Entropy = os.urandom
+) -> tuple[npt.NDArray[np.int8] | npt.NDArray[np.float16], float]:
     """Clip an update and make it small: int8 or float16 numbers and their common scale.
 
     Guarantees
@@ -330,7 +346,7 @@ def pack(delta: Tensor, request: RoundRequest) -> tuple[npt.NDArray[np.int8] | n
     """
     clipped = clip(delta, bound=request.clip)
     if request.upload == "int8":
-        packed = quantize(clipped, bound=request.clip)
+        packed = quantize(clipped, bound=request.clip, entropy=entropy)
         return packed.values.numpy(), packed.scale
     largest = float(clipped.abs().max()) if len(clipped) else 0.0
     if largest == 0.0:

@@ -101,10 +101,16 @@ class Ledger:
     """
 
     def __init__(
-        self, path: Path, *, account: Accountant, clock: Callable[[], datetime], witness: Path | None = None
+        self,
+        path: Path,
+        *,
+        account: Accountant,
+        clock: Callable[[], datetime],
+        witness: Path | None = None,
+        durable: bool = True,
     ) -> None:
         self.path = path
-        self._file = LedgerFile(path, witness=witness)
+        self._file = LedgerFile(path, witness=witness, durable=durable)
         self._account = account
         self._clock = clock
 
@@ -118,6 +124,7 @@ class Ledger:
         account: Accountant | None = None,
         clock: Callable[[], datetime] = utc_now,
         witness: Path | None = None,
+        durable: bool = True,
     ) -> Ledger:
         """Open the ledger at ``path``, or make it if there has never been one.
 
@@ -135,6 +142,8 @@ class Ledger:
             Returns the time that entries are stamped with.
         witness
             Folder of the second memory (:func:`client.paths.witness_folder`); None to do without.
+        durable
+            Whether a write is on the disk when it returns; False for simulated devices only.
 
         Raises
         ------
@@ -149,7 +158,7 @@ class Ledger:
             raise PrivacyError(f"a privacy budget is positive, not {max_epsilon}")
         if delta is not None and not 0.0 < delta < 1.0:
             raise PrivacyError(f"delta lies strictly between 0 and 1, not {delta}")
-        ledger = cls(Path(path), account=account or prv, clock=clock, witness=witness)
+        ledger = cls(Path(path), account=account or prv, clock=clock, witness=witness, durable=durable)
         if (max_epsilon is None or delta is None) and not ledger._file.exists():
             raise MissingError(f"there is no privacy ledger at {path}", hint="easel join makes one")
         with ledger._file.locked():

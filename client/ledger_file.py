@@ -50,10 +50,13 @@ class LedgerFile:
         The ledger.
     witness
         Folder of the second memory; None to do without (simulated devices).
+    durable
+        Flush every write to the disk; a simulated device needs no promise beyond the death of its process.
     """
 
-    def __init__(self, path: Path, *, witness: Path | None = None) -> None:
+    def __init__(self, path: Path, *, witness: Path | None = None, durable: bool = True) -> None:
         self.path = path
+        self._durable = durable
         self.witness = None if witness is None else Witness(witness)
         self.seal = path.with_name(path.name + ".seal")
         self._lock = -1
@@ -184,10 +187,11 @@ class LedgerFile:
         return self.path.resolve()
 
     def _write(self, book: Book) -> None:
-        write_atomic(self.path, encode(book), mode=0o600)
+        write_atomic(self.path, encode(book), mode=0o600, durable=self._durable)
         try:
             os.pwrite(self._lock, f"{book.identity} {book.sequence:020d}\n".encode(), 0)
-            os.fsync(self._lock)
+            if self._durable:
+                os.fsync(self._lock)
         except OSError as error:
             raise StorageError(f"cannot write {self.seal}: {error.strerror}", hint="free some disk space") from error
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from shared_model.discrete import lattice, to_lattice, toward_zero
+from shared_model.discrete import add_toward_zero, lattice, to_lattice
 from shared_model.errors import ConfigError, FederationError
 from shared_model.noise import secure_normal
 
@@ -76,7 +76,7 @@ class StreamingSum:
         """
         if update.shape != self.total.shape:
             raise FederationError(f"an update has shape {tuple(update.shape)}, not {tuple(self.total.shape)}")
-        self.total += toward_zero(update, step=self.step)
+        add_toward_zero(self.total, update, step=self.step)
         self.count += 1
         self.within += 0.0 if within is None else within - 0.5
 

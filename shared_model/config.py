@@ -1,26 +1,21 @@
 """Configuration: frozen dataclasses, read once from TOML, unknown keys refused, hashed.
 
 Every configuration of easel is a frozen dataclass with defaults. :func:`parse` turns a mapping
-(from TOML, JSON or a manifest) into one and names the first wrong key or value together with the
-nearest right key; :func:`digest` gives the short hash that is written into every artefact.
+(from TOML, JSON or a manifest) into one (:mod:`shared_model.parsing`); :func:`digest` gives the short
+hash that is written into every artefact.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import tomllib
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from shared_model.errors import ConfigError
-from shared_model.files import read_bytes
+from shared_model.parsing import load_toml, parse
 
 __all__ = [
     "ADVERSARIAL",
@@ -37,8 +32,6 @@ __all__ = [
 
 TRUNKS = ("cnn", "resnet")
 ADVERSARIAL = ("bce", "hinge", "lsgan", "none", "wasserstein-gp")
-
-T = TypeVar("T")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -252,86 +245,6 @@ class TrainConfig:
         _require(0.0 <= self.ema < 1.0, "ema must be in [0, 1)")
         for name in ("learning_rate", "critic_rate"):
             _require(0.0 < getattr(self, name) < 1.0, f"{name} must be in (0, 1)")
-
-
-def parse(values: Mapping[str, Any], cls: type[T], *, source: str) -> T:
-    """Build the frozen dataclass ``cls`` from a mapping; nested dataclasses from nested tables.
-
-    Raises
-    ------
-    ConfigError
-        On an unknown key (the nearest right key is named), a wrong type or a value out of range.
-    """
-    if not dataclasses.is_dataclass(cls):
-        raise TypeError(f"{cls!r} is not a dataclass")
-    source_holds: object = values  # JSON and manifests from strangers may hold anything
-    if not isinstance(source_holds, Mapping):
-        raise ConfigError(f"{source}: not a table of settings", hint="was it made by another version of easel?")
-    types_of = typing.get_type_hints(cls)
-    known = {item.name for item in dataclasses.fields(cls) if item.init}
-    arguments: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
-            raise ConfigError(f"{source}: unknown key {key!r}", hint=hint)
-        arguments[key] = _convert(value, types_of[key], key=key, source=source)
-    try:
-        return cls(**arguments)
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error.message}", hint=error.hint) from error
-    except TypeError as error:
-        missing = [
-            item.name
-            for item in dataclasses.fields(cls)
-            if item.init
-            and item.name not in arguments
-            and item.default is dataclasses.MISSING
-            and item.default_factory is dataclasses.MISSING
-        ]
-        raise ConfigError(f"{source}: missing key {', '.join(map(repr, missing))}") from error
-
-
-def _convert(value: Any, kind: Any, *, key: str, source: str) -> Any:
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{source}: {key!r} must be a table, not {value!r}")
-        return parse(value, kind, source=f"{source}, table {key!r}")
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        options = typing.get_args(kind)
-        if value is None and type(None) in options:
-            return None
-        kind = next(option for option in options if option is not type(None))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is Path and isinstance(value, str):
-        return Path(value).expanduser()
-    if typing.get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(value)
-    plain = typing.get_origin(kind) or kind
-    if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
-        raise ConfigError(f"{source}: {key!r} must be {getattr(plain, '__name__', plain)}, not {value!r}")
-    return value
-
-
-def load_toml(path: Path | str, cls: type[T], *, table: str | None = None) -> T:
-    """Read ``cls`` from a TOML file, or from one ``table`` of it.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be read.
-    ConfigError
-        If it is not TOML (line and column are named) or does not fit ``cls``.
-    """
-    try:
-        content = tomllib.loads(read_bytes(path, limit=1 << 20).decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    values = content if table is None else content.get(table, {})
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{path}: {table!r} must be a table")
-    return parse(values, cls, source=str(path))
 
 
 def to_dict(config: Any) -> dict[str, Any]:

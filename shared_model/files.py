@@ -16,7 +16,7 @@ __all__ = ["read_bytes", "write_atomic"]
 _PIECE = 1 << 20
 
 
-def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644) -> Path:
+def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644, durable: bool = True) -> Path:
     """Write ``data`` to ``path`` so that a crash at any moment leaves the old or the new file.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is
@@ -30,6 +30,9 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644) -> Path:
         The whole content.
     mode
         Permission bits of the new file; private things use ``0o600``.
+    durable
+        Flush to the disk. Without it a killed process still leaves the old or the new file, a computer
+        that loses power may not: enough where everything can be made again.
 
     Raises
     ------
@@ -45,14 +48,12 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644) -> Path:
             os.fchmod(stream.fileno(), mode)
             stream.write(data)
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         os.replace(temporary, target)
         temporary = ""
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if durable:
+            _flush_folder(target.parent)
     except OSError as error:
         raise _storage_error(target, error) from error
     finally:
@@ -60,6 +61,14 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644) -> Path:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
     return target
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_bytes(path: Path | str, *, limit: int = 1 << 30, ordinary: bool = False) -> bytes:

@@ -118,7 +118,8 @@ def dequantize(quantized: Quantized) -> Tensor:
 
 def _safe_scale(values: Tensor, scale: float, bound: float) -> float:
     """Return the largest float32 scale, at most ``scale``, that keeps the norm within ``bound``."""
-    length = math.sqrt(int((values.long() ** 2).sum()))
+    wide = values.double()  # sums of squares of so few bits are exact
+    length = math.sqrt(float(wide @ wide))
     chosen = np.float32(min(scale, bound / length) if length > 0.0 else scale)
     while norm(dequantize(Quantized(values=values, scale=float(chosen)))) > bound:
         chosen = np.nextafter(chosen, np.float32(0.0))

@@ -15,6 +15,8 @@ Edge cases
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -64,6 +66,7 @@ def unflatten(backbone: Backbone, vector: Tensor) -> None:
             start += parameter.numel()
 
 
+@lru_cache(maxsize=64)
 def size(config: ModelConfig) -> int:
     """Return how many parameters a backbone of this configuration shares."""
     return sum(p.numel() for p in Backbone(config).parameters())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "FORMAT",
     "architecture_hash",
     "backbone_id",
+    "blank_backbone",
     "default_backbone",
     "default_backbone_path",
     "default_heads",
@@ -42,6 +44,7 @@ _LIMIT = 256 << 20  # bytes; a backbone has a few million
 _HINT = "fetch or train it again; `easel doctor` checks the installed one"
 
 
+@lru_cache(maxsize=64)
 def architecture_hash(config: ModelConfig) -> str:
     """Return 12 hex digits of the ordered parameter names and shapes, and of what they mean."""
     shapes = {name: list(shape) for name, shape in _shapes(config).items()}
@@ -55,15 +58,24 @@ def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
         return {name: parameter.shape for name, parameter in Backbone(config).named_parameters()}
 
 
+def blank_backbone(config: ModelConfig) -> Backbone:
+    """Return a backbone whose weights are whatever was in memory: for :func:`shared_model.split.unflatten` at once."""
+    with _Uninitialized():
+        return Backbone(config)
+
+
 class _Uninitialized(TorchFunctionMode):
-    """While entered, nothing is drawn: on the meta device that would load torch's compiler, and takes a second."""
+    """While entered, nothing is drawn: it takes long, and on the meta device it would load torch's compiler."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Leave a tensor that is to be filled as it is."""
         named = kwargs or {}
-        if func is torch.Tensor.normal_ or getattr(func, "__module__", "") == torch.nn.init.__name__:
+        if (
+            func in (torch.Tensor.normal_, torch.Tensor.uniform_)
+            or getattr(func, "__module__", "") == torch.nn.init.__name__
+        ):
             return args[0] if args else named["tensor"]
         return func(*args, **named)
 

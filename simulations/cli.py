@@ -11,6 +11,7 @@ from pathlib import Path
 from client.console import Console
 from client.parser import Parser, Version
 from shared_model.errors import EaselError
+from simulations.experiment.commands import COMMANDS, add_parsers
 
 __all__ = ["main"]
 
@@ -69,10 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             "audit": _audit,
             "bench": _bench,
             "demo": _demo,
+            "population": _population,
             "price": _price,
             "recipe": _recipe,
             "report": _report,
             "study": _study,
+            **COMMANDS,
         }
         return commands[parsed.command](parsed, console)
     except EaselError as error:
@@ -107,15 +110,24 @@ def _demo(parsed: argparse.Namespace, console: Console) -> int:
 
 
 def _report(parsed: argparse.Namespace, console: Console) -> int:
+    from simulations.experiment.folder import is_experiment
+    from simulations.experiment.page import write_experiment_report
     from simulations.report import write_report
 
-    path = write_report(parsed.run)
+    path = write_experiment_report(parsed.run) if is_experiment(parsed.run) else write_report(parsed.run)
     console.say(f"wrote {path}")
     console.facts({"report": str(path)})
     return 0
 
 
 def _bench(parsed: argparse.Namespace, console: Console) -> int:
+    if parsed.what == "engines":
+        from simulations.bench_engines.table import bench_engines
+
+        sizes = [(clients, size) for size in parsed.parameters for clients in parsed.clients]
+        measured = bench_engines(console, engines=parsed.engines, sizes=sizes, pfl_python=parsed.pfl_python)
+        console.facts(measured)
+        return 0
     import torch
 
     from shared_model.errors import InputError
@@ -133,6 +145,15 @@ def _bench(parsed: argparse.Namespace, console: Console) -> int:
     )
     console.facts([{"what": r.what, "ours": r.ours, "theirs": r.theirs, "ratio": r.ratio} for r in rows])
     return 0
+
+
+def _population(parsed: argparse.Namespace, console: Console) -> int:
+    from client.startup import import_torch
+
+    import_torch()
+    from simulations.populations.command import make_population
+
+    return make_population(parsed, console)
 
 
 def _study(parsed: argparse.Namespace, console: Console) -> int:
@@ -230,8 +251,18 @@ def _parser() -> argparse.ArgumentParser:
         help="measure speed on this machine, side by side with a peer",
         description="Time stylising against the network of Johnson et al. 2016, and private against plain training; "
         "weigh the latter two.",
-        epilog="example:\n  easel-sim bench --sizes 512 1024\n\n" + EXIT_CODES,
+        epilog="examples:\n  easel-sim bench --sizes 512 1024\n  easel-sim bench engines --clients 100\n\n"
+        + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    bench.add_argument("what", nargs="?", choices=("engines",), help="engines: simulation engines beside each other")
+    bench.add_argument("--engines", nargs="+", default=["in-process", "processes", "ray", "flower", "pfl"], metavar="E")
+    bench.add_argument("--clients", type=int, nargs="+", default=[100, 1000], metavar="N", help="clients in a round")
+    bench.add_argument(
+        "--parameters", type=int, nargs="+", default=[1_000, 1_000_000], metavar="P", help="of the model"
+    )
+    bench.add_argument(
+        "--pfl-python", default="", metavar="FILE", help="a Python that has pfl-research (pip install pfl)"
     )
     bench.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], metavar="PX", help="sides of the photo")
     study = commands.add_parser(
@@ -283,7 +314,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     price.add_argument("--config", metavar="FILE", help="settings in TOML (default: price_of_privacy.toml)")
     price.add_argument("--out", default="runs/price", metavar="DIR", help="folder of the study (default: %(default)s)")
-    for command in (demo, report, bench, recipe, audit, price):
+    add_parsers(commands, epilog=EXIT_CODES)
+    population = commands.add_parser(
+        "population",
+        help="make simulated people with pictures, count them, and show them on a sheet",
+        description="Deal pictures to simulated devices: folders of your own, or the built-in ones. Leaves device "
+        "folders (people/), population.png, devices.csv and statistics.json.",
+        epilog="example:\n  easel-sim population --kind dirichlet --alpha 0.3 --out runs/people\n\n" + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    population.add_argument("config", nargs="?", default="", metavar="CONFIG", help="TOML, or its [population] table")
+    population.add_argument("--kind", metavar="KIND", help="natural, iid, dirichlet, quantity or domain")
+    population.add_argument("--devices", type=int, metavar="N", help="simulated people (default: 8)")
+    population.add_argument(
+        "--alpha", type=float, metavar="A", help="evenness of dirichlet and quantity (default: 0.5)"
+    )
+    population.add_argument("--seed", type=int, metavar="S", help="seed of people and pictures")
+    population.add_argument("--photos", nargs="+", default=[], metavar="DIR", help="your own photos")
+    population.add_argument("--art", nargs="+", default=[], metavar="DIR", help="your own artworks, grouped by hand")
+    population.add_argument("--splits", default="", metavar="FILE", help="JSON that names held-out pictures")
+    population.add_argument("--out", default="runs/population", metavar="DIR", help="folder (default: %(default)s)")
+    for command in (demo, report, bench, recipe, audit, price, population):
         command.add_argument("--json", action="store_true", help="print the facts as one JSON document")
     return parser
 

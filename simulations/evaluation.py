@@ -127,7 +127,7 @@ class Judge:
         def mean(key: str) -> float:
             return sum(row[key] for row in kept) / len(kept) if kept else math.nan
 
-        return Measured(self._loss(backbone), mean("headline"), mean("content"), mean("style"))
+        return Measured(self.loss_of(backbone), mean("headline"), mean("content"), mean("style"))
 
     def _score(self, pair: Pair, backbone: Backbone) -> Mapping[str, float]:
         head = pair.head.attuned(backbone, [pair.art], seed=self.options.seed)
@@ -135,7 +135,8 @@ class Judge:
         return score_pair(to_uint8(painted), to_uint8(pair.photo), pair.painting)
 
     @torch.no_grad()
-    def _loss(self, backbone: Backbone) -> float:
+    def loss_of(self, backbone: Backbone) -> float:
+        """Return the mean generator loss over the held-out records."""
         parts = [
             generator_loss(backbone, self.records.select(some), self.draws, loss=_PLAIN)[0]
             for some in torch.arange(len(self.records)).split(_CHUNK)

@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from uuid import uuid4
 
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.app.user_config import UserConfig, UserConfigValue
-from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
-__all__ = ["InProcessGrid"]
+from simulations.device_call import App, become_task, call_device
+
+__all__ = ["InProcessGrid", "name_message"]
 
 _FIRST_NODE = 1001
-_SERVER_NODE = 1
-_CLIENT_FAILED = 2
 
 
 class InProcessGrid(Grid):
@@ -45,7 +43,7 @@ class InProcessGrid(Grid):
 
     def __init__(
         self,
-        client_app: ClientApp,
+        client_app: App,
         node_configs: Sequence[Mapping[str, UserConfigValue]],
         run_config: Mapping[str, UserConfigValue] | None = None,
     ) -> None:
@@ -63,7 +61,7 @@ class InProcessGrid(Grid):
             )
             for index, values in enumerate(node_configs)
         }
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, _SERVER_NODE
+        become_task()
 
     @staticmethod
     def _node_config(values: Mapping[str, UserConfigValue], index: int, count: int) -> UserConfig:
@@ -92,7 +90,7 @@ class InProcessGrid(Grid):
         """Keep the messages until their replies are pulled, and return their ids."""
         names = []
         for message in messages:
-            names.append(_name(message))
+            names.append(name_message(message))
             self._waiting[names[-1]] = message
         return names
 
@@ -107,29 +105,20 @@ class InProcessGrid(Grid):
         return self.pull_messages(self.push_messages(messages))
 
     def _answer(self, message: Message) -> Message:
-        """Run one device; an exception becomes an error reply that names its first cause.
+        """Run one device; an exception becomes an error reply that names its first cause."""
+        reply, cause = call_device(self._app, message, self._contexts[message.metadata.dst_node_id])
+        return self._noted(message, reply, cause)
 
-        Every error, raised or replied, is kept in :attr:`failures`.
-        """
-        node = message.metadata.dst_node_id
-        try:
-            reply = self._app(message, self._contexts[node])
-        except Exception as error:
-            cause = _first_cause(error)
-            reply = Message(Error(code=_CLIENT_FAILED, reason=f"{type(cause).__name__}: {cause}"), reply_to=message)
-        if reply.has_error():
-            self.failures.append(f"node {node}: {reply.error.reason}")
-        _name(reply)
+    def _noted(self, message: Message, reply: Message, cause: str) -> Message:
+        """Give a reply its id, and keep an error's first cause in :attr:`failures`."""
+        if cause:
+            self.failures.append(f"node {message.metadata.dst_node_id}: {cause}")
+        name_message(reply)
         return reply
 
 
-def _name(message: Message) -> str:
-    name = str(uuid4())
+def name_message(message: Message) -> str:
+    """Give a message an id, unless it has one, and return it."""
+    name = str(message.metadata.message_id or uuid4())
     message.metadata.__dict__["_message_id"] = name
     return name
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error

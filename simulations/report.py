@@ -28,7 +28,7 @@ from simulations import report_text
 from simulations.charts import Series, line_chart
 from simulations.run_folder import RunFolder, read_run
 
-__all__ = ["embed", "read_rounds", "resource", "write_report"]
+__all__ = ["embed", "read_rounds", "render", "resource", "write_report"]
 
 SMALL_PX, MIDDLE_PX, LARGE_PX = 200, 420, 760
 PHASE_NAMES = {
@@ -67,7 +67,7 @@ def write_report(path: Path | str) -> Path:
     if not run.done("people"):
         raise MissingError(f"{run.path}: nothing to report yet", hint="run `easel-sim demo` with the same --out first")
     try:
-        page = _template("report.html").render(_context(run))
+        page = render("report.html", _context(run))
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise StorageError(
             f"{run.path}: the files of this run do not fit together ({error!r})",
@@ -76,9 +76,13 @@ def write_report(path: Path | str) -> Path:
     return write_atomic(run.path / "report.html", page.encode())
 
 
-def _template(name: str) -> jinja2.Template:
+def render(name: str, context: Mapping[str, Any]) -> str:
+    """Return a page made of a template; a name that the template wants and the context lacks is a KeyError."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(resource(name))
+    try:
+        return environment.from_string(resource(name)).render(context)
+    except jinja2.UndefinedError as error:
+        raise KeyError(str(error)) from error
 
 
 def resource(name: str) -> str:

@@ -88,6 +88,10 @@ class _Central:
         """See :class:`simulations.methods.trial.Method`; the same for every device."""
         return with_vector(trial.start, self._vector(trial))
 
+    def finished(self, trial: Trial) -> int:
+        """Return the last round that was finished."""
+        return max(Memory(trial.folder, "central").rounds(_RUN), default=0)
+
     @staticmethod
     def _vector(trial: Trial) -> Tensor:
         memory = Memory(trial.folder, "central")

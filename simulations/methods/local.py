@@ -67,7 +67,7 @@ class _Local:
     def train(self, trial: Trial, *, on_round: Callable[[Moment], None]) -> None:
         """See :class:`simulations.methods.trial.Method`; the shared backbone of every moment is the start."""
         federation, options = self.check(trial.options, trial.federation), self._read(trial.options)
-        for number in range(self._finished(trial) + 1, federation.rounds + 1):
+        for number in range(self.finished(trial) + 1, federation.rounds + 1):
             request = as_request(federation, trial.start, run=_RUN, round=number, seed=trial.seed)
             for device in trial.devices:
                 _train(trial.start, device, request, solver=options.solver)
@@ -75,9 +75,9 @@ class _Local:
 
     def backbone_of(self, trial: Trial, device: int) -> Backbone:
         """See :class:`simulations.methods.trial.Method`."""
-        return with_vector(trial.start, _own(trial.start, trial.devices[device], before=self._finished(trial) + 1))
+        return with_vector(trial.start, _own(trial.start, trial.devices[device], before=self.finished(trial) + 1))
 
-    def _finished(self, trial: Trial) -> int:
+    def finished(self, trial: Trial) -> int:
         """Return the last round that every device has finished."""
         return min((max(Memory(device, "local").rounds(_RUN), default=0) for device in trial.devices), default=0)
 

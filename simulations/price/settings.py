@@ -10,6 +10,7 @@ from pathlib import Path
 from server.config import FederationConfig
 from shared_model.config import load_toml
 from shared_model.errors import ConfigError
+from simulations.populations.config import PopulationConfig
 
 __all__ = ["Cell", "PriceConfig", "default_path", "load_price"]
 
@@ -122,6 +123,21 @@ class PriceConfig:
                 sizes = self.cohorts if math.isfinite(epsilon) else (0,)
                 found.extend(Cell(float(epsilon), int(cohort), repeat) for cohort in sizes)
         return tuple(found)
+
+    @property
+    def population(self) -> PopulationConfig:
+        """The simulated people: the works of one hand each, photos at random, no personal tests."""
+        return PopulationConfig(
+            kind="natural",
+            devices=self.devices,
+            photos_each=self.photos_each,
+            art_each=self.art_each,
+            test_photos=0,
+            test_records=0,
+            records=self.records,
+            record_px=self.record_px,
+            seed=self.seed,
+        )
 
     def federation_of(self, cell: Cell, *, noise_multiplier: float) -> FederationConfig:
         """Return the federation of one cell, with noise that was solved for it (0: unprotected)."""

@@ -36,8 +36,10 @@ from shared_model.stylize import Options
 from shared_model.weights import default_backbone, load_backbone
 from simulations.evaluation import Judge
 from simulations.grid import InProcessGrid
+from simulations.populations.deal import deal
+from simulations.populations.settlement import settle_all, visit
+from simulations.populations.sources import folder_sources
 from simulations.price.page import write_page
-from simulations.price.people import deal, settle_all, visit
 from simulations.price.settings import Cell, PriceConfig
 
 __all__ = ["MARKER", "run_study"]
@@ -108,13 +110,8 @@ class Study:
         work, noise = self.folder / "work" / cell.name, self.noise(cell)
         federation = self.config.federation_of(cell, noise_multiplier=noise)
         budget = cell.epsilon * 1.01 if math.isfinite(cell.epsilon) else math.inf
-        homes = visit(
-            self.folder / "people",
-            work / "devices",
-            config=self.config,
-            budget=budget,
-            delta=federation.effective_delta,
-        )
+        people = [self.folder / "people" / str(index) for index in range(self.config.devices)]
+        homes = visit(people, work / "devices", budget=budget, delta=federation.effective_delta)
         grid = InProcessGrid(client_app, [{"device-dir": str(home.resolve())} for home in homes])
         state = run_rounds(grid, StateStore(work / "federation"), config=federation, start=lambda: self.start)
         if not all(report.released and report.accepted == report.asked for report in state.reports):
@@ -163,7 +160,7 @@ def run_study(
     folder = Path(out)
     start = load_backbone(config.backbone) if config.backbone else default_backbone()
     weights = hashlib.sha256(flatten(start).numpy().tobytes()).hexdigest()[:12]
-    dealt = deal(photos, art, splits, config=config)
+    dealt = deal(folder_sources(photos, art, splits), config.population)
     identity = {
         "easel": "price",
         "digest": digest(config),
@@ -174,7 +171,7 @@ def run_study(
     with StateStore(folder).lock():
         try:
             with console.progress("people and their training pairs") as follow:
-                settle_all(folder / "people", dealt, config=config, follow=follow)
+                settle_all(folder / "people", dealt, config=config.population, follow=follow)
             judge = _judge(config, dealt.held_photos, dealt.held_art)
             return _run(Study(folder, config, start, judge, clock), console)
         except (KeyboardInterrupt, Interrupted) as error:

@@ -360,7 +360,7 @@ def test_a_full_disk_refuses_the_round_and_keeps_the_ledger(tmp_path: Path, monk
     ledger = make(tmp_path)
     ledger.reserve("spring", 1, mechanism=USER)
 
-    def full(path: Path, data: bytes, *, mode: int = 0o644) -> Path:
+    def full(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> Path:
         raise StorageError("cannot write: no space left on device")
 
     with monkeypatch.context() as patch:

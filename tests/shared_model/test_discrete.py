@@ -18,6 +18,7 @@ from scipy import stats
 from shared_model import discrete
 from shared_model.discrete import (
     MARGIN,
+    add_toward_zero,
     discrete_normal,
     discrete_slack,
     lattice,
@@ -195,3 +196,13 @@ def test_a_whole_backbone_is_noised_within_a_second() -> None:
     before = time.process_time()
     discrete_normal(630_000, width=1 << 24, entropy=os.urandom)
     assert time.process_time() - before < 1.0
+
+
+@pytest.mark.parametrize("step", [0.0, 2.0**-20, 2.0**-60])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_adding_in_blocks_gives_the_bits_of_adding_at_once(step: float, dtype: torch.dtype) -> None:
+    drawn = torch.randn(70_001, generator=torch.Generator().manual_seed(0)).to(dtype)
+    total = torch.randn(70_001, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = total + toward_zero(drawn, step=step)
+    add_toward_zero(total, drawn, step=step)
+    assert torch.equal(total, expected)

@@ -23,8 +23,10 @@ from shared_model.privacy import epsilon
 from shared_model.weights import save_backbone
 from simulations.charts import Series, line_chart, side_by_side
 from simulations.pictures import crops, default_photos
+from simulations.populations.deal import Deal, deal
+from simulations.populations.settlement import settle_all, visit
+from simulations.populations.sources import folder_sources
 from simulations.price.page import estimate, table
-from simulations.price.people import deal, settle_all, visit
 from simulations.price.settings import Cell, PriceConfig, load_price
 from simulations.price.study import Study, run_study
 
@@ -98,26 +100,30 @@ def test_settings_out_of_range_are_refused(config: PriceConfig, wrong: dict[str,
         dataclasses.replace(config, **wrong)
 
 
+def dealt_of(photos: Path, art: Path, splits: Path, *, config: PriceConfig) -> Deal:
+    return deal(folder_sources([str(photos)], [str(art)], str(splits)), config.population)
+
+
 def test_held_out_pictures_belong_to_nobody(folders: tuple[Path, Path, Path], config: PriceConfig) -> None:
     photos, art, splits = folders
-    dealt = deal([str(photos)], [str(art)], str(splits), config=config)
+    dealt = dealt_of(photos, art, splits, config=config)
     owned = {path.resolve() for group in (*dealt.photos, *dealt.art) for path in group}
     assert not owned & {path.resolve() for path in (*dealt.held_photos, *dealt.held_art)}
     assert [len(group) for group in dealt.photos] == [2, 2]
     assert {path.parent.name for group in dealt.art for path in group} == {"ada", "bea"}
     with pytest.raises(InputError, match="2 hands are left for 3"):
-        deal([str(photos)], [str(art)], str(splits), config=dataclasses.replace(config, devices=3))
+        dealt_of(photos, art, splits, config=dataclasses.replace(config, devices=3))
     with pytest.raises(ConfigError, match="photos_val"):
-        deal([str(photos)], [str(art)], str(config.backbone), config=config)
+        dealt_of(photos, art, Path(config.backbone), config=config)
 
 
 def test_devices_of_a_run_take_the_records_along(
     folders: tuple[Path, Path, Path], config: PriceConfig, tmp_path: Path
 ) -> None:
     photos, art, splits = folders
-    dealt = deal([str(photos)], [str(art)], str(splits), config=config)
-    settle_all(tmp_path / "people", dealt, config=config, follow=lambda fraction, text: None)
-    homes = visit(tmp_path / "people", tmp_path / "run", config=config, budget=2.0, delta=1e-5)
+    dealt = dealt_of(photos, art, splits, config=config)
+    people = settle_all(tmp_path / "people", dealt, config=config.population, follow=lambda fraction, text: None)
+    homes = visit(people, tmp_path / "run", budget=2.0, delta=1e-5)
     before = (homes[0] / CACHE).stat().st_mtime_ns
     assert len(load_records(homes[0])) == 1
     assert (homes[0] / CACHE).stat().st_mtime_ns == before, "records were made anew"
