@@ -191,7 +191,9 @@ def test_moments_that_passed_together_are_one_look() -> None:
 def test_without_noise_to_keep_a_round_closes_with_the_last_that_is_needed(
     tmp_path: Path, backbone: Backbone, fake_client: ClientApp
 ) -> None:
-    config = FederationConfig(rounds=3, population=40, cohort=10, over_selection=4.0, unprotected=True, close_early=True)
+    config = FederationConfig(
+        rounds=3, population=40, cohort=10, over_selection=4.0, unprotected=True, close_early=True
+    )
     clock = VirtualClock()
     grid = SlowGrid(fake_client, [{}] * 40, clock=clock, delay=flaky(typical_s=20.0, lost=0.1, seed=3))
     state = run(grid, StateStore(tmp_path), config=config, start=lambda: backbone, timing=clock.timing)
