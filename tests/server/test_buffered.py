@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -129,8 +130,8 @@ def test_contributions_of_a_device_are_as_far_apart_as_is_accounted(
     delay = flaky(typical_s=30.0, lost=0.1, seed=1)
     state, _ = go(tmp_path, PRIVATE, backbone, log.client(make_client, honest), delay, noise=no_noise)
     assert state.round == 12
-    gaps = [b - a for numbers in landed.values() for a, b in zip(numbers, numbers[1:], strict=False)]
-    asked = [b - a for numbers in log.rounds.values() for a, b in zip(numbers, numbers[1:], strict=False)]
+    gaps = [b - a for numbers in landed.values() for a, b in pairwise(numbers)]
+    asked = [b - a for numbers in log.rounds.values() for a, b in pairwise(numbers)]
     assert gaps and min(gaps) >= 4 == PRIVATE.factorization.separation
     assert min(asked) >= 6
     assert {report.staleness > 0 for report in state.reports} == {True, False}
@@ -184,7 +185,7 @@ def test_a_crash_repeats_the_release_under_its_charge_with_other_devices(
     assert before.reserved == before.round + 1
     state, _ = go(tmp_path, PRIVATE, backbone, dying, delay, noise=no_noise)
     assert state.round == state.reserved == 12 and state.extra == 0 and state.run == before.run
-    asked = [b - a for numbers in log.rounds.values() for a, b in zip(numbers, numbers[1:], strict=False)]
+    asked = [b - a for numbers in log.rounds.values() for a, b in pairwise(numbers)]
     assert min(asked) >= 6
 
 
