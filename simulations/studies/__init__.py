@@ -28,6 +28,7 @@ STUDIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "transfer": ("simulations.studies.transfer", "what does tuning more numbers on more pictures bring"),
         "quality": ("simulations.studies.quality", "how well do backbones paint, against the head alone"),
         "speed": ("simulations.studies.speed", "what precision, compiling and bands cost on this machine"),
+        "streaming": ("simulations.studies.streaming", "what ever more replies in a round cost the server"),
         "video": ("simulations.studies.video", "how steady and how fast are painted video files"),
         "works": ("simulations.studies.works", "zero-shot against fitted, on works that no head has seen"),
         "robustness": ("simulations.studies.robustness", "how far can a small change of the photo move the painting"),
