@@ -21,6 +21,7 @@ __all__ = ["STUDIES", "describe", "run_study", "study_parser"]
 STUDIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "flicker": ("simulations.studies.flicker", "how steady is a painted clip whose motion is known"),
+        "malicious": ("simulations.studies.malicious", "how far can a fifth of the devices push the backbone"),
         "pairs": ("simulations.studies.pairs", "draw fresh pairs of photos and paintings to measure on"),
         "judge": ("simulations.studies.judge", "does an independent judge name the right painter"),
         "fewshot": ("simulations.studies.fewshot", "one picture, in manners near to and far from the training art"),

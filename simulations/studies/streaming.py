@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.clientapp import ClientApp
 
 from client.console import Console
 from client.parser import Parser
@@ -77,7 +78,7 @@ class Flood(InProcessGrid):
     """
 
     def __init__(self, count: int) -> None:
-        super().__init__(lambda message, context: message, [{}])
+        super().__init__(ClientApp(), [{}])
         self._count = count
         self._rng = np.random.default_rng(0)
         self.first_s = self.last_s = self.making_s = 0.0
