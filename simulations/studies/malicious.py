@@ -170,7 +170,6 @@ def _round(
     state: RoundState, scene: Scene, attack: str, *, config: FederationConfig, malicious: int
 ) -> tuple[RoundState, float, int]:
     """Return the next state, how far the malicious devices moved it, and how many of them were dropped."""
-
     client = ClientApp()
 
     @client.train()
