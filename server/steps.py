@@ -27,7 +27,7 @@ from server.state import RoundState, new_run_name
 from shared_model.backbone import Backbone
 from shared_model.config import LossConfig, to_dict
 from shared_model.correlated import new_key
-from shared_model.errors import PrivacyError
+from shared_model.errors import FederationError, PrivacyError
 from shared_model.messages import RoundRequest
 from shared_model.noise import Entropy, secure_normal
 from shared_model.split import flatten
@@ -141,23 +141,28 @@ def step(
     entropy
         Where the keys of correlated noise come from.
     summed
-        The result of secure aggregation, instead of verdicts: the devices have added the noise.
+        A finished sum, instead of verdicts: of secure aggregation, whose devices have added the noise, or
+        of several aggregators.
 
     Raises
     ------
     PrivacyError
         If the round was not charged first.
+    FederationError
+        If a finished sum comes where the configuration's rule needs all replies.
     """
     total: Pool
     number = state.round + 1
     if state.reserved != number:
         raise PrivacyError(f"round {number} was not charged before it was run")
+    if summed is not None and config.rule != "mean":
+        raise FederationError(f"a finished sum cannot be aggregated by {config.aggregation!r}")
     budget = Budget(config, state.noise_multiplier)
     if summed is None:
         total = gather(config, len(state.backbone), step=budget.step(state.clip))
         found = _collect(verdicts, total, asked=len(current.nodes))
     else:
-        total, noise = summed.total, _no_more_noise
+        total, noise = summed.total, _no_more_noise if summed.noised else noise
         found = _Found(summed.reasons, summed.bytes_up)
     keys = (*state.noise_keys, new_key(entropy=entropy)) if config.factorization else ()
     enough = total.count >= max(config.needed, total.least)

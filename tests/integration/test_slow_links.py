@@ -24,12 +24,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 LIMIT_S = 1200.0
 INSIDE = "EASEL_TEST_SLOW_LINK"
 #: Long and lossy where the kernel can, else narrow with a short queue, which loses packets too.
-LINKS = ("netem delay 120ms 40ms loss 2%", "tbf rate 6mbit burst 32kb latency 50ms")
+LINKS = ("netem delay 120ms 40ms loss 2%", "tbf rate 4mbit burst 16kb latency 50ms")
 
 
 def namespace(*command: str, link: str) -> list[str]:
     """Return the command as it runs in a namespace of its own, where loopback is ``link``."""
-    script = f'ip link set lo up && tc qdisc add dev lo root {link} && exec "$@"'
+    script = f'ip link set lo mtu 1500 up && tc qdisc add dev lo root {link} && exec "$@"'
     return ["unshare", "--map-root-user", "--net", "sh", "-c", script, "sh", *command]
 
 

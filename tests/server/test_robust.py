@@ -76,9 +76,8 @@ def test_flowers_mean_is_ours_where_everybody_answers() -> None:
 
 @pytest.mark.parametrize("name", FLOWER_RULES)
 def test_every_offered_strategy_of_flower_runs(name: str) -> None:
-    for count in (3, 7, 11):
-        result = averaged(replace(BARE, aggregation=f"flower:{name}"), updates(count))
-        assert result.shape == (70,) and np.isfinite(result).all()
+    result = averaged(replace(BARE, aggregation=f"flower:{name}"), updates(7))
+    assert result.shape == (70,) and np.isfinite(result).all()
 
 
 @pytest.mark.parametrize("name", ["median", "trimmed-mean", "krum", "multi-krum", "flower:Bulyan"])
