@@ -25,6 +25,9 @@ Assumes
     on its pictures (work is a fixed number of steps). The operator's counts of who answered are not
     released.
 Edge cases
+    A crash in the middle of a round: whoever watched knows that some looks did not close it. A device
+    counts every attempt whole; the server's ledger, which counts what was released, does not count these
+    looks (4 % of a round's 1 / z^2 at most where their noise is chosen for you).
     Fewer replies than planned: the deadline closes the round. All have answered: it ends at once, which
     leaves nobody out. Noise may close a little early or late: some updates fewer or more than planned.
 """
