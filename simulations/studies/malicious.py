@@ -251,6 +251,7 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
         for number, (strategy, attack) in enumerate(jobs):
             advance(number / len(jobs), f"{attack}, {strategy}")
             found.append(trial(scene, strategy, attack, malicious=parsed.malicious, rounds=parsed.rounds))
+            console.note(f"{attack}, {strategy}: moved {found[-1].moved:.4g}, loss {found[-1].loss:.4f}")
     facts = {"clip": scene.clip, "start_loss": _loss(scene.start, scene.held), "trials": [asdict(one) for one in found]}
     write_atomic(Path(parsed.out) / "malicious.json", json.dumps(facts, indent=2).encode())
     console.say(f"clip {scene.clip:.3g}, held-out loss at the start {facts['start_loss']:.4f}")
