@@ -24,6 +24,7 @@ __all__ = ["Moments", "Noise", "ServerOptimizer", "StreamingSum", "noisy_average
 #: A server optimiser's state, one (P,) float32 array per name.
 Moments = Mapping[str, Tensor]
 
+_BLOCK = 1 << 16
 _MOMENTUM = 0.9
 _BETA1, _BETA2, _TAU = 0.9, 0.99, 1e-3
 
@@ -76,7 +77,8 @@ class StreamingSum:
         """
         if update.shape != self.total.shape:
             raise FederationError(f"an update has shape {tuple(update.shape)}, not {tuple(self.total.shape)}")
-        self.total += toward_zero(update, step=self.step)
+        for start in range(0, len(update), _BLOCK):  # float64 copies of a whole update would leave the cache
+            self.total[start : start + _BLOCK] += toward_zero(update[start : start + _BLOCK], step=self.step)
         self.count += 1
         self.within += 0.0 if within is None else within - 0.5
 
