@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import time
 from logging import Logger, getLogger
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from client.data import load_device
 from client.ledger import Ledger, Reservation
 from client.paths import witness_folder
 from client.policy import load_policy
+from client.rest import note_rest
 from client.secure_stages import Stage, answer
 from client.trainer import Trainer, local_training, round_seed
 from shared_model.errors import (
@@ -102,6 +105,9 @@ def _reply(message: Message, context: Context, train: Trainer, log: Logger) -> M
         _note_refusal(folder, request, error, simulated=simulated)
         raise _Refused(error.message, hint=error.hint) from error
     content = participate(folder, request, vector, simulated=simulated, seen=_seen(message), train=train)
+    if request.rest_s and not simulated:
+        with contextlib.suppress(EaselError):  # a hint: the answer goes out with or without it
+            note_rest(folder, seconds=request.rest_s, now=time.time(), chance=random.SystemRandom().random())
     log.info("round %d of run %s: update sent", request.round, request.run)
     return Message(content, reply_to=message)
 

@@ -24,6 +24,7 @@ _OURS = (
     "device.toml",
     "policy.toml",
     "records.safetensors",
+    "rest.json",
     "secure.json",
     _KEY,
     _CA,

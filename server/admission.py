@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,8 @@ class Verdict:
     within
         With adaptive clipping, whether the device says that its update was within the clip. To be
         summed and noised like the update, never looked at alone.
+    staleness
+        Releases since the backbone that it was trained from; 0 where rounds are not buffered.
     """
 
     node: int | None
@@ -55,6 +57,12 @@ class Verdict:
     ledger: str = ""
     entry: int = 0
     within: bool | None = None
+    staleness: int = 0
+
+    @property
+    def weight(self) -> float:
+        """What the update counts: at most 1, so its norm stays within the clip (FedBuff, Nguyen et al. 2022)."""
+        return 1.0 / math.sqrt(1.0 + self.staleness)
 
 
 class Admission:
@@ -69,7 +77,7 @@ class Admission:
     asked
         Node by message id.
     participations
-        The highest participation seen of each ledger in this run.
+        The highest participation seen of each ledger in this run; kept up to date here.
     """
 
     def __init__(
@@ -78,13 +86,17 @@ class Admission:
         *,
         size: int,
         asked: Mapping[str, int],
-        participations: Mapping[str, int] | None = None,
+        participations: MutableMapping[str, int] | None = None,
     ) -> None:
         self.request = request
         self.size = size
         self.asked = dict(asked)
         self._seen: set[int] = set()
-        self._participations = dict(participations or {})
+        self._participations = {} if participations is None else participations
+
+    def expect(self, asked: Mapping[str, int]) -> None:
+        """Expect answers of more devices to the same request."""
+        self.asked.update(asked)
 
     def judge(self, message: Message) -> Verdict:
         """Return the verdict on one reply.

@@ -80,6 +80,15 @@ class StreamingSum:
         self.count += 1
         self.within += 0.0 if within is None else within - 0.5
 
+    @property
+    def least(self) -> int:
+        """Updates below which there is no result."""
+        return 0
+
+    def average(self, *, planned: int, std: float, noise: Noise) -> Tensor:
+        """Return :func:`noisy_average` of what was added."""
+        return noisy_average(self, planned=planned, std=std, noise=noise)
+
 
 def noisy_average(total: StreamingSum, *, planned: int, std: float, noise: Noise = secure_normal) -> Tensor:
     """Add Gaussian noise to the SUM and divide by the PLANNED cohort.
@@ -145,10 +154,10 @@ class ServerOptimizer:
 
 
 def server_optimizer(name: str, *, rate: float) -> ServerOptimizer:
-    """Return ``"fedavg"``, ``"fedavgm"`` (momentum) or ``"fedadam"`` with the step size ``rate``.
+    """Return ``"fedavg"``, ``"fedavgm"`` (momentum), ``"fedadam"`` or ``"fedyogi"`` with the step size ``rate``.
 
-    FedAvg adds ``rate * average``. FedAvgM and FedAdam are those of Reddi et al. 2021 (Adaptive
-    Federated Optimization), without bias correction, with momentum 0.9 and with beta1 0.9,
+    FedAvg adds ``rate * average``. FedAvgM, FedAdam and FedYogi are those of Reddi et al. 2021
+    (Adaptive Federated Optimization), without bias correction, with momentum 0.9 and with beta1 0.9,
     beta2 0.99, tau 1e-3.
 
     Raises
@@ -170,13 +179,20 @@ def server_optimizer(name: str, *, rate: float) -> ServerOptimizer:
         step = rate * first / (second.sqrt() + _TAU)
         return backbone + step, {"first": first, "second": second}
 
+    def fedyogi(backbone: Tensor, average: Tensor, moments: Moments) -> tuple[Tensor, Moments]:
+        first = _BETA1 * moments["first"] + (1 - _BETA1) * average
+        square = average**2
+        second = moments["second"] - (1 - _BETA2) * square * torch.sign(moments["second"] - square)
+        return backbone + rate * first / (second.sqrt() + _TAU), {"first": first, "second": second}
+
+    def adaptive(backbone: Tensor) -> Moments:
+        return {"first": torch.zeros_like(backbone), "second": torch.full_like(backbone, _TAU**2)}
+
     known = {
-        "fedadam": ServerOptimizer(
-            lambda backbone: {"first": torch.zeros_like(backbone), "second": torch.full_like(backbone, _TAU**2)},
-            fedadam,
-        ),
+        "fedadam": ServerOptimizer(adaptive, fedadam),
         "fedavg": ServerOptimizer(lambda backbone: {}, fedavg),
         "fedavgm": ServerOptimizer(lambda backbone: {"first": torch.zeros_like(backbone)}, fedavgm),
+        "fedyogi": ServerOptimizer(adaptive, fedyogi),
     }
     if name not in known:
         raise ConfigError(f"optimizer must be one of {', '.join(known)}, not {name!r}")

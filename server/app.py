@@ -18,6 +18,7 @@ from server.config import FederationConfig
 from server.outputs import privacy_facts, write_backbone, write_progress
 from server.places import resolve_backbone, split_run_config
 from server.report import RoundReport
+from server.robust import memory
 from server.rounds import run
 from server.state import RoundState, StateStore
 from shared_model.weights import load_backbone
@@ -40,8 +41,9 @@ def federate(grid: Grid, config: FederationConfig, *, run_dir: Path, backbone: s
     def on_start(state: RoundState) -> None:
         budget = Budget(config, state.noise_multiplier)
         warning = budget.warning(parameters=len(state.backbone))
-        if warning:
-            log.log(WARNING, warning)
+        for text in (warning, memory(config, len(state.backbone))):
+            if text:
+                log.log(WARNING, text)
         if state.round:
             log.log(INFO, f"run {state.run} goes on after round {state.round}/{config.rounds}")
         write_progress(run_dir, state, config)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from server.closing import looks_noise
 from server.config import FederationConfig
 from shared_model.adaptive_clip import update_noise
 from shared_model.discrete import lattice
@@ -31,7 +32,8 @@ class Budget:
     ----------
     Unit ``"user"``: the noise on the sum of one round has standard deviation :meth:`std` of the
     clip that this round's updates were cut to, whoever replies; with adaptive clipping the noise on
-    the count has :attr:`count_std`, and both together are one mechanism of the stated multiplier.
+    the count has :attr:`count_std`, where rounds close early each look at the number of replies has
+    :attr:`look_std`, and all of it together is one mechanism of the stated multiplier.
     After r charged rounds :meth:`epsilon` bounds the loss of one person in the (nominal) fleet and
     :meth:`run_epsilon` the loss in this very run. Unit ``"example"``: both bound the loss of one
     record of a device that joined every round.
@@ -39,10 +41,12 @@ class Budget:
     Assumes
     -------
     User level: the server is trusted to add the noise. ``"sampled"``: it keeps the cohorts secret,
-    and devices are asked independently with probability ``cohort / population``. ``"factorized"``:
+    and devices are asked independently with probability ``over_selection * cohort / population``, or
+    less where they rest (what is known of earlier rounds only lowers it). ``"factorized"``:
     no device takes part twice within ``min_separation`` rounds, and the keys of the noise stay
-    secret. Which rounds were skipped for want of replies is not secret. Rescaled simulations:
-    :meth:`run_epsilon` takes no credit for sampling.
+    secret. Buffered: when a device answers does not depend on its pictures. Which rounds were skipped
+    for want of replies is not secret. Rescaled simulations: :meth:`run_epsilon` takes no credit for
+    sampling.
 
     Edge cases
     ----------
@@ -65,7 +69,7 @@ class Budget:
         config = self.config
         if config.unit == "example":
             return Mechanism(self.noise_multiplier, config.batch / config.records, "example")
-        rate = 1.0 if config.mechanism == "factorized" else config.cohort / config.population
+        rate = 1.0 if config.mechanism == "factorized" else config.sample_rate
         return Mechanism(self.noise_multiplier, rate, "user")
 
     @property
@@ -88,10 +92,29 @@ class Budget:
 
     @property
     def update_noise(self) -> float:
-        """Multiplier of the noise on updates: a little more than announced if a bit travels along."""
-        if not self.config.adaptive_clip:
-            return self.noise_multiplier
-        return update_noise(self.noise_multiplier, self.count_noise)
+        """Multiplier of the noise on updates: a little more than announced if bits or looks are paid too."""
+        announced = self.noise_multiplier
+        if self.looks:
+            announced /= math.sqrt(1.0 - self.looks * (announced / self.look_noise) ** 2)
+        return update_noise(announced, self.count_noise) if self.config.adaptive_clip else announced
+
+    @property
+    def looks(self) -> int:
+        """Noised looks at the number of replies that a round may take; 0 where there are none, or exact ones."""
+        return self.config.close_looks if self.config.close_early and self.config.sampled_noise else 0
+
+    @property
+    def look_noise(self) -> float:
+        """Deviation of the noise on the nominal fleet's number of replies, at each look."""
+        if not self.looks:
+            return 0.0
+        config = self.config
+        return looks_noise(self.noise_multiplier, cohort=config.cohort, looks=self.looks, given=config.close_noise)
+
+    @property
+    def look_std(self) -> float:
+        """Deviation of the noise that this run adds to that number."""
+        return self.look_noise * self._scale
 
     @property
     def count_noise(self) -> float:
@@ -160,6 +183,8 @@ class Budget:
             "clips": list(clips) if config.unit == "user" else [],
             "population": config.population,
             "cohort": config.cohort,
+            "over_selection": config.over_selection,
+            "mode": config.mode,
             "sample_rate": self.mechanism.sample_rate,
             "parameters": parameters,
             "accountant": "PRV, upper bound; exact Gaussian without sampling",
@@ -168,9 +193,12 @@ class Budget:
         }
         if config.adaptive_clip:
             facts |= {"update_noise_multiplier": self.update_noise, "count_noise": self.count_noise}
+        if self.looks:
+            facts |= {"update_noise_multiplier": self.update_noise, "looks": self.looks, "look_noise": self.look_noise}
         if config.factorization:
             facts |= {
                 "min_separation": config.min_separation,
+                "accounted_separation": config.factorization.separation,
                 "participations": config.factorization.participations,
                 "sensitivity": config.factorization.sensitivity(),
             }
@@ -196,6 +224,8 @@ class Budget:
         text = f"One person is protected with epsilon {nominal:.3g} (delta {config.effective_delta:.1g})"
         if config.factorization:
             text += f" whoever is asked when, at most once in {config.min_separation} rounds,"
+        if config.buffered:
+            text += " for what it sent, not for when,"
         if not config.simulated:
             return text + f" among {config.population} devices, {config.cohort} a round."
         shown = f"{real:.3g}" if math.isfinite(real) else "unbounded"

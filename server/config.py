@@ -8,16 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from shared_model.config import ADVERSARIAL, load_toml, parse, to_dict
-from shared_model.errors import ConfigError
-from shared_model.factorization import MECHANISMS, Factorization
-from shared_model.mechanism import LARGEST_DELTA, UNITS, default_delta
-from shared_model.messages import UPLOADS
-from shared_model.secure_terms import LEAST
+from server.config_checks import FLOWER, OPTIMIZERS, check
+from shared_model.config import load_toml, parse, to_dict
+from shared_model.factorization import Factorization
+from shared_model.mechanism import default_delta
 
 __all__ = ["OPTIMIZERS", "FederationConfig"]
-
-OPTIMIZERS = ("fedadam", "fedavg", "fedavgm")
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,31 @@ class FederationConfig:
         record is protected, DP-SGD on the device).
     population, cohort
         Devices of the fleet and devices planned per round; every connected device is asked with
-        probability ``cohort / population``. Sums are divided by the *planned* cohort.
+        probability ``over_selection * cohort / population``, which is what is accounted. Sums are
+        divided by the *planned* cohort.
+    over_selection
+        So many times the cohort is asked, since some do not answer. Costs privacy where cohorts are
+        random samples: the larger rate is charged.
+    close_early
+        Close a round before its deadline once the planned cohort is accepted; who answers later was
+        "not needed". Under user-level noise with random cohorts the server looks at a *noised* count,
+        and the round's noise pays for it (:mod:`server.closing`).
+    close_looks, close_noise
+        How many times it looks, at equal distances up to the deadline, and the standard deviation of
+        the noise on each count; 0 means a twentieth of the cohort, but enough that all looks together
+        cost 2 % of the noise.
+    mode
+        ``"rounds"``, or ``"buffered"``: devices are asked and answer at any time, and every ``cohort``
+        accepted updates are one release (FedBuff; :mod:`server.buffered`). ``rounds`` then counts
+        releases, ``deadline_s`` and ``quorum`` hold for each.
+    max_staleness
+        Buffered: an update that is more releases late is dropped; one that is s late weighs
+        ``1 / sqrt(1 + s)``.
+    concurrency
+        Buffered: how many devices train at the same time; 0: the cohort.
+    rest_s
+        After an upload a device need not be there for so many seconds (and up to half as many more,
+        drawn by itself); 0: it stays connected.
     mechanism
         ``"sampled"``: cohorts are secret random samples, and each round has noise of its own.
         ``"factorized"``: devices may come as they like, but at most once in ``min_separation``
@@ -83,6 +103,16 @@ class FederationConfig:
         Number format of an update on the wire: ``"int8"`` or ``"float16"``.
     optimizer, server_lr
         What the server does with the noisy average.
+    aggregation
+        How replies become one update: ``"mean"`` (streamed: memory of one model), or ``"median"``,
+        ``"trimmed-mean"``, ``"krum"``, ``"multi-krum"`` (:mod:`server.robust`) and ``"flower:NAME"``
+        with a strategy of Flower that keeps nothing between rounds (:mod:`server.flower_rules`). All
+        but the mean keep every reply of a round, 4 bytes a parameter each, and are refused under
+        user-level noise, which fits sums only.
+    trim
+        ``"trimmed-mean"``: share cut off at either end of every number.
+    malicious
+        ``"krum"``, ``"multi-krum"``, Bulyan: share of the replies that may be malicious.
     deadline_s
         Replies later than this are dropped.
     quorum
@@ -106,6 +136,14 @@ class FederationConfig:
     unit: str = "user"
     population: int = 100_000
     cohort: int = 1_000
+    over_selection: float = 1.0
+    close_early: bool = False
+    close_looks: int = 8
+    close_noise: float = 0.0
+    mode: str = "rounds"
+    max_staleness: int = 4
+    concurrency: int = 0
+    rest_s: float = 0.0
     mechanism: str = "sampled"
     min_separation: int = 1
     clip: float = 1.0
@@ -131,6 +169,9 @@ class FederationConfig:
     upload: str = "int8"
     optimizer: str = "fedavg"
     server_lr: float = 1.0
+    aggregation: str = "mean"
+    trim: float = 0.2
+    malicious: float = 0.2
     deadline_s: float = 600.0
     quorum: float = 0.5
     min_nodes: int = 2
@@ -141,148 +182,33 @@ class FederationConfig:
     secure_collusion: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("unit", UNITS),
-            ("mechanism", MECHANISMS),
-            ("upload", UPLOADS),
-            ("optimizer", OPTIMIZERS),
-            ("adversarial", ADVERSARIAL),
-        ):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
-        for name in (
-            "rounds",
-            "population",
-            "cohort",
-            "records",
-            "local_steps",
-            "batch",
-            "min_nodes",
-            "min_separation",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("clip", "record_clip", "learning_rate", "server_lr", "deadline_s", "wait_s", "clip_max"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} must be positive and finite, not {value}")
-        if not 0.0 < self.quorum <= 1.0:
-            raise ConfigError(f"quorum must be above 0 and at most 1, not {self.quorum}")
-        if not 0.0 <= self.delta <= LARGEST_DELTA:
-            raise ConfigError(
-                f"delta must be 0 (chosen for you) to {LARGEST_DELTA:g}, not {self.delta}",
-                hint="a larger delta would allow to publish somebody's data outright",
-            )
-        if self.cohort > self.population:
-            raise ConfigError(f"cohort {self.cohort} is larger than population {self.population}")
-        if self.batch > self.records and self.unit == "example":
-            raise ConfigError(f"batch {self.batch} is larger than records {self.records}")
-        if self.seed < 0:
-            raise ConfigError(f"seed must be 0 or more, not {self.seed}")
-        self._check_privacy()
-        self._check_simulation()
-        self._check_clip()
-        self._check_mechanism()
-        self._check_secure()
-
-    def _check_privacy(self) -> None:
-        for name in ("noise_multiplier", "target_epsilon"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ConfigError(f"{name} must be 0 or more and finite, not {value}")
-        if self.unprotected:
-            if self.noise_multiplier > 0:
-                raise ConfigError("unprotected contradicts noise_multiplier", hint="give one of them")
-        elif self.noise_multiplier == 0 and self.target_epsilon == 0:
-            raise ConfigError(
-                "neither target_epsilon nor noise_multiplier is given",
-                hint="set target_epsilon, or unprotected = true for a baseline without any privacy",
-            )
-
-    def _check_simulation(self) -> None:
-        if self.simulated_population == 0:
-            if self.rescale_noise or self.simulated_cohort:
-                raise ConfigError(
-                    "rescale_noise and simulated_cohort are for simulations only",
-                    hint="set simulated_population to the number of simulated devices",
-                )
-            return
-        if self.unit != "user":
-            raise ConfigError(
-                "only user-level noise can be rescaled",
-                hint="example-level noise is added on the devices: leave simulated_population at 0",
-            )
-        if not 1 <= self.simulated_cohort <= self.simulated_population:
-            raise ConfigError(
-                f"simulated_cohort must be between 1 and simulated_population ({self.simulated_population}), "
-                f"not {self.simulated_cohort}"
-            )
-        if not self.rescale_noise:
-            raise ConfigError(
-                "simulated_population needs rescale_noise = true",
-                hint="it says that the simulated run itself is not protected to the nominal epsilon",
-            )
-        if self.simulated_cohort > self.cohort:
-            raise ConfigError(f"simulated_cohort {self.simulated_cohort} is larger than the nominal {self.cohort}")
-
-    def _check_clip(self) -> None:
-        if not 0.0 < self.clip_quantile < 1.0:
-            raise ConfigError(f"clip_quantile must be between 0 and 1, not {self.clip_quantile}")
-        if not 0.0 < self.clip_rate <= 2.0:
-            raise ConfigError(f"clip_rate must be above 0 and at most 2, not {self.clip_rate}")
-        if not (math.isfinite(self.count_noise) and self.count_noise >= 0):
-            raise ConfigError(f"count_noise must be 0 or more and finite, not {self.count_noise}")
-        if not self.adaptive_clip:
-            if self.count_noise > 0:
-                raise ConfigError("count_noise is for adaptive clipping", hint="set adaptive_clip = true")
-            return
-        if self.unit != "user":
-            raise ConfigError("adaptive clipping is for unit 'user'")
-        if self.clip > self.clip_max:
-            raise ConfigError(f"clip {self.clip:g} is above clip_max {self.clip_max:g}")
-
-    def _check_mechanism(self) -> None:
-        if self.mechanism == "sampled":
-            if self.min_separation != 1:
-                raise ConfigError("min_separation is for correlated noise", hint='set mechanism = "factorized"')
-            return
-        if self.unit != "user":
-            raise ConfigError("factorized noise is for unit 'user'")
-        if self.adaptive_clip:
-            raise ConfigError("factorized noise needs the same clip in every round", hint="adaptive_clip = false")
-        there, asked = self.population, self.cohort
-        if self.simulated:
-            there, asked = self.simulated_population, self.simulated_cohort
-        if asked * min(self.min_separation, self.rounds) > there:
-            raise ConfigError(
-                f"{there} devices cannot give {asked} a round if each takes part once in {self.min_separation}",
-                hint=f"lower min_separation to {max(1, there // asked)}, or the cohort",
-            )
-
-    def _check_secure(self) -> None:
-        if not self.secure_aggregation:
-            if self.secure_neighbors or self.secure_collusion:
-                raise ConfigError("secure_neighbors and secure_collusion need secure_aggregation = true")
-            return
-        if self.adaptive_clip or self.mechanism != "sampled":
-            raise ConfigError(
-                "secure aggregation knows neither adaptive clipping nor noise that is correlated over rounds",
-                hint="the devices add the noise; use a fixed clip and independent noise",
-            )
-        if self.planned < LEAST:
-            raise ConfigError(
-                f"secure aggregation hides nobody among {self.planned} devices",
-                hint=f"plan a cohort of {LEAST} or more",
-            )
-        if self.secure_neighbors and (self.secure_neighbors % 2 or self.secure_neighbors < 4):
-            raise ConfigError(f"secure_neighbors must be 0 or an even number from 4, not {self.secure_neighbors}")
-        if not 0.0 <= self.secure_collusion <= 0.5:
-            raise ConfigError(f"secure_collusion must be from 0 to 0.5, not {self.secure_collusion}")
+        check(self)
 
     @property
     def factorization(self) -> Factorization | None:
-        """The mechanism over all rounds where noise is correlated, else ``None``."""
-        return Factorization(self.rounds, self.min_separation) if self.mechanism == "factorized" else None
+        """The mechanism over all rounds where noise is correlated, else ``None``.
+
+        Buffered: devices keep ``min_separation`` between the releases at which they are *asked*; one
+        that answers late and then in time comes into releases that are ``max_staleness`` closer.
+        """
+        if self.mechanism != "factorized":
+            return None
+        return Factorization(self.rounds, self.min_separation - (self.max_staleness if self.buffered else 0))
+
+    @property
+    def buffered(self) -> bool:
+        """Whether updates are released whenever enough have come."""
+        return self.mode == "buffered"
+
+    @property
+    def sampled_noise(self) -> bool:
+        """Whether the promise is user-level and rests on cohorts that are random samples."""
+        return self.unit == "user" and not self.unprotected and self.mechanism == "sampled"
+
+    @property
+    def rule(self) -> str:
+        """The aggregation without who computes it: ``"flower"`` for Flower's strategies."""
+        return "flower" if self.aggregation.startswith(FLOWER) else self.aggregation
 
     @property
     def simulated(self) -> bool:
@@ -293,6 +219,26 @@ class FederationConfig:
     def planned(self) -> int:
         """Devices planned per round here: the divisor of every sum."""
         return self.simulated_cohort if self.simulated else self.cohort
+
+    @property
+    def existing(self) -> int:
+        """Devices that there are here."""
+        return self.simulated_population if self.simulated else self.population
+
+    @property
+    def selected(self) -> int:
+        """Devices asked per round here where their number is fixed, and expected where it is random."""
+        return min(self.existing, math.ceil(self.over_selection * self.planned))
+
+    @property
+    def sample_rate(self) -> float:
+        """Probability that a device of the (nominal) fleet is asked in a round."""
+        return min(1.0, self.over_selection * self.cohort / self.population)
+
+    @property
+    def in_flight(self) -> int:
+        """Buffered: devices that train at the same time."""
+        return self.concurrency or self.planned
 
     @property
     def needed(self) -> int:
@@ -322,11 +268,18 @@ class FederationConfig:
         return load_toml(path, cls)
 
     def differences(self, other: Mapping[str, Any]) -> tuple[str, ...]:
-        """Name the keys in which ``other`` (a saved ``to_dict``) differs from this configuration."""
-        mine = to_dict(self)
-        return tuple(sorted(key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key)))
+        """Name the keys in which ``other`` (a saved ``to_dict``) differs from this configuration.
+
+        A key that an earlier version did not know had its default there.
+        """
+        mine, before = to_dict(self), {**_defaults(), **other}
+        return tuple(sorted(key for key in mine.keys() | before.keys() if mine.get(key) != before.get(key)))
 
     @classmethod
     def keys(cls) -> tuple[str, ...]:
         """Return the keys of a run-config, with hyphens."""
         return tuple(item.name.replace("_", "-") for item in fields(cls))
+
+
+def _defaults() -> dict[str, Any]:
+    return {item.name: item.default for item in fields(FederationConfig)}

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from server.aggregation import Noise, StreamingSum, noisy_average, server_optimizer
+from server.aggregation import Noise, server_optimizer
 from server.budget import Budget
 from server.config import FederationConfig
+from server.robust import Pool
 from server.state import RoundState
 from shared_model.adaptive_clip import next_clip, share_within
 from shared_model.correlated import correlated_normal
@@ -42,7 +43,7 @@ class Release:
 
 
 def release(
-    state: RoundState, total: StreamingSum, *, config: FederationConfig, keys: Sequence[bytes], noise: Noise
+    state: RoundState, total: Pool, *, config: FederationConfig, keys: Sequence[bytes], noise: Noise
 ) -> Release:
     """Add the round's noise to its sums and move backbone and clip.
 
@@ -56,7 +57,7 @@ def release(
     state
         Before the round.
     total
-        The sums of updates and of bits.
+        The sums of updates and of bits (or, without noise on a sum, all updates for another rule).
     config
         The federation.
     keys
@@ -71,7 +72,7 @@ def release(
     """
     budget = Budget(config, state.noise_multiplier)
     drawn = _correlated(keys, config.factorization) if config.factorization else noise
-    average = noisy_average(total, planned=config.planned, std=budget.std(state.clip), noise=drawn)
+    average = total.average(planned=config.planned, std=budget.std(state.clip), noise=drawn)
     moved = _apply(state, average, config=config)
     if not config.adaptive_clip:
         return Release(moved, norm(average))

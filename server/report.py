@@ -28,6 +28,7 @@ COLUMNS = (
     "bytes_down",
     "bytes_up",
     "seconds",
+    "staleness",
 )
 
 
@@ -61,6 +62,8 @@ class RoundReport:
         Payload of all requests and of all replies, in bytes.
     seconds
         Wall time.
+    staleness
+        Buffered: mean number of releases that the accepted updates were late; else ``None``.
     """
 
     round: int
@@ -76,6 +79,7 @@ class RoundReport:
     bytes_down: int = 0
     bytes_up: int = 0
     seconds: float = 0.0
+    staleness: float | None = None
 
     @property
     def dropped(self) -> int:
@@ -123,7 +127,7 @@ def to_csv(reports: Sequence[RoundReport]) -> str:
     for report in reports:
         reasons = "; ".join(f"{reason}: {count}" for reason, count in sorted(report.reasons.items()))
         row = {**report.to_dict(), "dropped": report.dropped, "reasons": reasons, "released": int(report.released)}
-        row["within"] = "" if report.within is None else report.within
+        row |= {name: "" for name in ("within", "staleness") if row[name] is None}
         writer.writerow(["unbounded" if row[name] is None else _short(row[name]) for name in COLUMNS])
     return stream.getvalue()
 

@@ -19,9 +19,10 @@ from torch import Tensor
 from shared_model.errors import FederationError
 from shared_model.messages import ARRAY, NOTICE, SETTINGS, RoundRequest
 
-__all__ = ["Timing", "receive", "request_content", "send", "send_each", "wait_for_nodes"]
+__all__ = ["GROUP", "Timing", "receive", "request_content", "send", "send_each", "wait_for_nodes"]
 
-_GROUP = 32
+#: Messages pushed or pulled at once.
+GROUP = 32
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def send_each(grid: Grid, contents: Iterable[tuple[int, RecordDict]], *, group: 
     """Send each device its own content; return the device by message id, of those that were reached."""
     asked: dict[str, int] = {}
     remaining = iter(contents)
-    while some := tuple(islice(remaining, _GROUP)):
+    while some := tuple(islice(remaining, GROUP)):
         messages = [Message(content, node, MessageType.TRAIN, ttl=ttl_s, group_id=group) for node, content in some]
         pushed = {name for name in grid.push_messages(messages) if name}
         for message, (node, _) in zip(messages, some, strict=True):
@@ -110,21 +111,38 @@ def _noticed(content: RecordDict, seen: int) -> RecordDict:
     return RecordDict({**content, NOTICE: ConfigRecord({"seen": seen})}) if seen else content
 
 
-def receive(grid: Grid, asked: Mapping[str, int], *, limit_s: float, timing: Timing) -> Iterator[Message]:
-    """Yield replies as they come, until all have answered or ``limit_s`` seconds have passed."""
-    end = timing.clock() + limit_s
+def receive(
+    grid: Grid,
+    asked: Mapping[str, int],
+    *,
+    limit_s: float,
+    timing: Timing,
+    enough: Callable[[float], bool] = lambda elapsed_s: False,
+) -> Iterator[Message]:
+    """Yield replies as they come, until all have answered, enough have, or ``limit_s`` seconds have passed.
+
+    Parameters
+    ----------
+    grid, asked, limit_s, timing
+        Whom was asked over what, and for how long to wait.
+    enough
+        Called each time that everything was yielded which had come up to so many seconds into the wait.
+    """
+    begin = timing.clock()
+    end = begin + limit_s
     pending = list(asked)
     pause = timing.first_s
     while pending:
         answered: set[str] = set()
-        for start in range(0, len(pending), _GROUP):
-            for message in grid.pull_messages(pending[start : start + _GROUP]):
+        now = timing.clock()
+        for start in range(0, len(pending), GROUP):
+            for message in grid.pull_messages(pending[start : start + GROUP]):
                 answered.add(message.metadata.reply_to_message_id)
                 yield message
                 if timing.clock() >= end:
                     return
         pending = [name for name in pending if name not in answered]
-        if timing.clock() >= end:
+        if timing.clock() >= end or enough(now - begin):
             return
         pause = timing.first_s if answered else min(2 * pause, timing.longest_s)
         if pending and not answered:

@@ -18,7 +18,18 @@ from shared_model.errors import CompatibilityError, ConfigError, PrivacyError
 from shared_model.factorization import MECHANISMS
 from shared_model.mechanism import UNITS, Mechanism
 
-__all__ = ["ARRAY", "DECLINED", "NOTICE", "PROTOCOL", "REPLY", "SETTINGS", "UPLOADS", "WITHIN", "RoundRequest"]
+__all__ = [
+    "ARRAY",
+    "DECLINED",
+    "LONGEST_REST_S",
+    "NOTICE",
+    "PROTOCOL",
+    "REPLY",
+    "SETTINGS",
+    "UPLOADS",
+    "WITHIN",
+    "RoundRequest",
+]
 
 #: Version of the conversation; both sides must speak the same one.
 PROTOCOL = 1
@@ -42,6 +53,8 @@ DECLINED = {
     110: "answered before",
     111: "refused by its ledger",
 }
+#: Longest rest that a server may offer a device: a week.
+LONGEST_REST_S = 604_800.0
 #: Number formats of an update on the wire.
 UPLOADS = ("float16", "int8")
 
@@ -96,6 +109,10 @@ class RoundRequest:
     attempt
         How many rounds this run has begun, this one included: unlike ``round`` it never repeats, also
         when the server begins a round again after a crash. 0: the round's number.
+    over_selection
+        So many times the cohort is asked, at least 1; it raises the sampling rate that a device pays.
+    rest_s
+        The device is not needed for so many seconds after its upload.
     """
 
     run: str
@@ -124,6 +141,8 @@ class RoundRequest:
     mechanism: str = "sampled"
     min_separation: int = 1
     attempt: int = 0
+    over_selection: float = 1.0
+    rest_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -145,6 +164,10 @@ class RoundRequest:
             raise ConfigError(f"record_rate must be above 0 and at most 1, not {self.record_rate}")
         if self.cohort > self.population:
             raise ConfigError(f"cohort {self.cohort} is larger than population {self.population}")
+        if not (math.isfinite(self.over_selection) and self.over_selection >= 1.0):
+            raise ConfigError(f"over_selection must be 1 or more, not {self.over_selection}")
+        if not 0.0 <= self.rest_s <= LONGEST_REST_S:
+            raise ConfigError(f"rest_s must be from 0 to {LONGEST_REST_S:g}, not {self.rest_s}")
         if self.round > self.rounds:
             raise ConfigError(f"round {self.round} of only {self.rounds}")
         if self.attempt != 0 and self.attempt < self.round:
@@ -175,7 +198,7 @@ class RoundRequest:
     @property
     def sample_rate(self) -> float:
         """Probability that a device of the (nominal) fleet is asked in a round."""
-        return self.cohort / self.population
+        return min(1.0, self.over_selection * self.cohort / self.population)
 
     @property
     def price(self) -> Mechanism:

@@ -207,7 +207,7 @@ def test_keys_of_the_noise_are_the_servers_alone() -> None:
     # Masks of secure aggregation are made from keys too, on devices and on the server; signatures of releases and of
     # the calls that fetch them are made and verified by the same code on both sides.
     signing = {"shared_model.introduction", "shared_model.signatures"}
-    assert users - signing == {"server.release", "server.rounds", "shared_model.correlated", "shared_model.secure_sum"}
+    assert users - signing == {"server.release", "server.steps", "shared_model.correlated", "shared_model.secure_sum"}
 
 
 def test_only_the_named_modules_of_a_device_speak_to_a_network() -> None:

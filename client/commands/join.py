@@ -136,6 +136,7 @@ def _take_part(folder: Path, membership: Membership, *, say: Callable[[str], Non
     from client.conditions import read_machine
     from client.enrolment import free_port
     from client.policy import load_policy
+    from client.rest import rest_objections
     from client.supernode import SuperNode, command, end_orphan
     from client.supervisor import Supervisor
 
@@ -149,7 +150,8 @@ def _take_part(folder: Path, membership: Membership, *, say: Callable[[str], Non
     def objections(taking_part: bool) -> Sequence[str]:
         try:
             when = load_policy(folder, simulated=False).when  # read each time: the owner may change it
-            return when.objections(read_machine(epsilon_left=budget.left(), taking_part=taking_part))
+            found = when.objections(read_machine(epsilon_left=budget.left(), taking_part=taking_part))
+            return found + rest_objections(folder, now=time.time())
         except EaselError as error:
             return [error.message]
 

@@ -21,6 +21,7 @@ __all__ = ["STUDIES", "describe", "run_study", "study_parser"]
 STUDIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "flicker": ("simulations.studies.flicker", "how steady is a painted clip whose motion is known"),
+        "malicious": ("simulations.studies.malicious", "how far can a fifth of the devices push the backbone"),
         "pairs": ("simulations.studies.pairs", "draw fresh pairs of photos and paintings to measure on"),
         "judge": ("simulations.studies.judge", "does an independent judge name the right painter"),
         "fewshot": ("simulations.studies.fewshot", "one picture, in manners near to and far from the training art"),
@@ -28,6 +29,7 @@ STUDIES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "transfer": ("simulations.studies.transfer", "what does tuning more numbers on more pictures bring"),
         "quality": ("simulations.studies.quality", "how well do backbones paint, against the head alone"),
         "speed": ("simulations.studies.speed", "what precision, compiling and bands cost on this machine"),
+        "streaming": ("simulations.studies.streaming", "what ever more replies in a round cost the server"),
         "video": ("simulations.studies.video", "how steady and how fast are painted video files"),
         "works": ("simulations.studies.works", "zero-shot against fitted, on works that no head has seen"),
         "robustness": ("simulations.studies.robustness", "how far can a small change of the photo move the painting"),

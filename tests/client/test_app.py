@@ -1,5 +1,6 @@
 """What leaves a device, what is refused, and that nothing of an error leaks."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from client import app as module
 from client.app import app, device_folder, pack, read_request
 from client.data import DeviceConfig, write_device
 from client.ledger import Ledger
+from client.rest import FILE, resting
 from shared_model.backbone import Backbone
 from shared_model.config import LossConfig, ModelConfig
 from shared_model.errors import CompatibilityError, ConfigError, MissingError
@@ -101,6 +103,23 @@ def test_the_upload_is_one_clipped_array_and_nothing_else(ask: Ask, folder: Path
     entry = Ledger.open(folder / "ledger.json").entries()[0]
     assert (entry.run, entry.round, entry.state, entry.bytes_sent) == ("abc", 1, "committed", len(VECTOR) + 4)
     assert (entry.noise_multiplier, entry.sample_rate, entry.unit) == (1.5, 0.001, "user")
+
+
+def test_a_rest_is_noted_on_a_real_device_only(ask: Ask, folder: Path) -> None:
+    ask(REQUEST)
+    assert not (folder / FILE).exists()
+    ask(replace(REQUEST, round=2, simulated=True, rest_s=600.0), **{"partition-id": 0})
+    assert not (folder / FILE).exists()
+    reply = ask(replace(REQUEST, round=2, attempt=9, rest_s=600.0))
+    assert not reply.has_error()
+    assert resting(folder, now=time.time() + 300.0) is not None
+    assert resting(folder, now=time.time() + 901.0) is None
+
+
+def test_the_price_of_a_larger_selection_is_what_the_device_pays(ask: Ask, folder: Path) -> None:
+    ask(replace(REQUEST, over_selection=1.5))
+    (entry,) = Ledger.open(folder / "ledger.json").entries()
+    assert entry.sample_rate == pytest.approx(1.5 * 100 / 100_000)
 
 
 def test_the_price_is_reserved_before_training_and_stays_when_it_fails(

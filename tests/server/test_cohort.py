@@ -6,6 +6,7 @@ import pytest
 
 from server.cohort import choose, remember
 from server.config import FederationConfig
+from shared_model.errors import ConfigError
 
 FACTORIZED = FederationConfig(
     mechanism="factorized", min_separation=4, rounds=20, population=40, cohort=5, accept_loud_noise=True
@@ -19,6 +20,16 @@ def test_real_cohorts_are_secret_and_of_random_size() -> None:
     assert len(set(drawn)) == 20
     assert all(50 < len(nodes) < 160 for nodes in drawn)
     assert all(list(nodes) == sorted(nodes) for nodes in drawn)
+
+
+def test_more_than_the_cohort_is_asked_with_one_rate_for_everybody() -> None:
+    config = FederationConfig(population=1000, cohort=100, over_selection=2.0)
+    drawn = [choose(range(1000), round=1, asked={}, config=config) for _ in range(50)]
+    assert sum(map(len, drawn)) / 50 == pytest.approx(200, abs=6 * (160 / 50) ** 0.5)
+    fixed = replace(FACTORIZED, over_selection=1.5)
+    assert len(choose(range(40), round=1, asked={}, config=fixed)) == 8
+    with pytest.raises(ConfigError, match="40 devices cannot give 15"):
+        replace(FACTORIZED, over_selection=3.0)
 
 
 def test_nobody_is_asked_twice_within_the_separation() -> None:
