@@ -7,6 +7,9 @@ Three keys of the run's configuration say where things are and are not part of t
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable
 from logging import INFO, WARNING, Logger, getLogger
 from pathlib import Path
 
@@ -16,10 +19,11 @@ from flwr.serverapp import Grid, ServerApp
 from server.budget import Budget
 from server.config import FederationConfig
 from server.outputs import privacy_facts, write_backbone, write_progress
-from server.places import resolve_backbone, split_run_config
+from server.places import SERVERAPP, resolve_backbone, split_run_config
 from server.report import RoundReport
 from server.rounds import run
 from server.state import RoundState, StateStore
+from shared_model.processes import mark
 from shared_model.weights import load_backbone
 
 __all__ = ["app", "federate"]
@@ -29,15 +33,35 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the federation that the run's configuration describes."""
+    """Run the federation that the run's configuration describes.
+
+    The mark that it leaves while it runs lets a launcher see at once that it was killed, and end it
+    when it has outlived its SuperLink.
+    """
     places, config = split_run_config(context.run_config)
-    federate(grid, config, run_dir=Path(places["run-dir"]), backbone=places["backbone"], log=getLogger("flwr"))
+    run_dir = Path(places["run-dir"])
+    with contextlib.ExitStack() as stack:
+
+        def alone() -> None:
+            mark(run_dir / SERVERAPP, os.getpid())
+            stack.callback((run_dir / SERVERAPP).unlink, missing_ok=True)
+
+        federate(grid, config, run_dir=run_dir, backbone=places["backbone"], log=getLogger("flwr"), alone=alone)
 
 
-def federate(grid: Grid, config: FederationConfig, *, run_dir: Path, backbone: str = "", log: Logger) -> RoundState:
-    """Run or resume a federation and write its outputs after every round."""
+def federate(
+    grid: Grid,
+    config: FederationConfig,
+    *,
+    run_dir: Path,
+    backbone: str = "",
+    log: Logger,
+    alone: Callable[[], None] = lambda: None,
+) -> RoundState:
+    """Run or resume a federation and write its outputs after every round; ``alone()`` once the folder is locked."""
 
     def on_start(state: RoundState) -> None:
+        alone()
         budget = Budget(config, state.noise_multiplier)
         warning = budget.warning(parameters=len(state.backbone))
         if warning:

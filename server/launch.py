@@ -11,10 +11,11 @@ from pathlib import Path
 from server.budget import Budget, solve_noise
 from server.bundle import run_config
 from server.config import FederationConfig
-from server.places import resolve_backbone
+from server.places import SERVERAPP, resolve_backbone
 from server.state import RoundState, StateStore
 from server.superlink import SuperLink, superlink
 from shared_model.errors import FederationError, InputError
+from shared_model.processes import alive, end_marked
 from shared_model.weights import load_backbone
 
 __all__ = ["Where", "certificates", "launch"]
@@ -78,9 +79,10 @@ def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say
     if warning:
         say(f"note: {warning}")
     with store.lock(wait_s=10.0):
-        pass
+        (folder / SERVERAPP).unlink(missing_ok=True)  # of one that was killed
     path = str(resolve_backbone(backbone).resolve()) if state is None else backbone
     with contextlib.ExitStack() as stack:
+        stack.callback(end_marked, folder / SERVERAPP)  # it outlives a SuperExec that was killed
         link = stack.enter_context(
             superlink(
                 folder / "flower",
@@ -112,6 +114,10 @@ def _follow(
             raise FederationError(
                 f"the SuperLink died (exit code {link.process.returncode}): see {link.folder / 'superlink.log'}",
                 hint="finished rounds are saved; run the same command again to go on",
+            )
+        if alive(store.folder / SERVERAPP) is False:
+            raise FederationError(
+                "the ServerApp was killed", hint="finished rounds are saved; run the same command again to go on"
             )
         state = store.load()
         if state is not None:

@@ -15,11 +15,13 @@ from server.deployment import Fleet
 from server.enrolment import Enrolment
 from server.gate import Gate, serve
 from server.launch import Where, launch
+from server.places import SERVERAPP
 from server.presence import only_one, registry, utc_now
 from server.registrar import Registrar
 from server.state import RoundState, StateStore
 from server.superlink import SuperLink, end_orphan
 from shared_model.errors import EaselError, FederationError, MissingError
+from shared_model.processes import end_marked
 
 __all__ = ["operate"]
 
@@ -55,6 +57,8 @@ def operate(fleet: Fleet, *, backbone: str, resume: bool, say: Callable[[str], N
         if end_orphan(fleet.run / "flower"):
             say("ended the SuperLink of an earlier start")
         _require_free(config.listen, config.port)
+        if end_marked(fleet.run / SERVERAPP):
+            say("ended the ServerApp of an earlier start")
         fleet.run.mkdir(mode=0o700, exist_ok=True)
         with StateStore(fleet.run).lock(wait_s=_LINGER_S):  # a ServerApp outlives a killed SuperLink for a while
             pass
