@@ -8,6 +8,7 @@ Three keys of the run's configuration say where things are and are not part of t
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Callable
 from logging import INFO, WARNING, Logger, getLogger
@@ -18,6 +19,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from server.budget import Budget
 from server.config import FederationConfig
+from server.curves import Curves
 from server.outputs import privacy_facts, write_backbone, write_progress
 from server.places import SERVERAPP, resolve_backbone, split_run_config
 from server.report import RoundReport
@@ -46,7 +48,15 @@ def main(grid: Grid, context: Context) -> None:
             mark(run_dir / SERVERAPP, os.getpid())
             stack.callback((run_dir / SERVERAPP).unlink, missing_ok=True)
 
-        federate(grid, config, run_dir=run_dir, backbone=places["backbone"], log=getLogger("flwr"), alone=alone)
+        federate(
+            grid,
+            config,
+            run_dir=run_dir,
+            backbone=places["backbone"],
+            log=getLogger("flwr"),
+            alone=alone,
+            curves=importlib.util.find_spec("tensorboard") is not None,
+        )
 
 
 def federate(
@@ -57,8 +67,26 @@ def federate(
     backbone: str = "",
     log: Logger,
     alone: Callable[[], None] = lambda: None,
+    curves: bool = False,
 ) -> RoundState:
-    """Run or resume a federation and write its outputs after every round; ``alone()`` once the folder is locked."""
+    """Run or resume a federation and write its outputs after every round.
+
+    Parameters
+    ----------
+    grid, config
+        See :func:`server.rounds.run`.
+    run_dir
+        Where state and outputs go.
+    backbone
+        Weights to start from; empty: those that easel ships.
+    log
+        Hears about every round.
+    alone
+        Called once the folder is locked.
+    curves
+        Draw the rounds for TensorBoard too, which must be installed.
+    """
+    drawn: list[Curves] = []
 
     def on_start(state: RoundState) -> None:
         alone()
@@ -69,19 +97,27 @@ def federate(
         if state.round:
             log.log(INFO, f"run {state.run} goes on after round {state.round}/{config.rounds}")
         write_progress(run_dir, state, config)
+        if curves:
+            drawn.append(Curves(run_dir, state))
 
     def on_round(state: RoundState, report: RoundReport) -> None:
         write_progress(run_dir, state, config)
+        for curve in drawn:
+            curve.add(report)
         log.log(INFO, report.line(rounds=config.rounds))
 
-    state = run(
-        grid,
-        StateStore(run_dir),
-        config=config,
-        start=lambda: load_backbone(resolve_backbone(backbone)),
-        on_start=on_start,
-        on_round=on_round,
-    )
+    try:
+        state = run(
+            grid,
+            StateStore(run_dir),
+            config=config,
+            start=lambda: load_backbone(resolve_backbone(backbone)),
+            on_start=on_start,
+            on_round=on_round,
+        )
+    finally:
+        for curve in drawn:
+            curve.close()
     facts = privacy_facts(state, config)
     path = write_backbone(run_dir, state, config)
     log.log(INFO, f"{facts['says']} Backbone: {path}")

@@ -122,8 +122,10 @@ class House:
             hit += [(item.command, item.pid) for item in server] + list(nodes.items())
         elif victim == "launcher":
             hit = [("launcher", self.running["server"].pid)]
+        elif victim == "serverapp":
+            hit = [("serverapp", marked(self.folder / "run" / "serverapp.pid"))]
         else:
-            hit = [(item.command, item.pid) for item in server if victim in item.command]
+            hit = [(item.command, item.pid) for item in server if victim in item.command.split(" --")[0]]
         done = []
         for name, pid in hit:
             if pid:
