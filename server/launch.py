@@ -11,6 +11,7 @@ from pathlib import Path
 from server.budget import Budget, solve_noise
 from server.bundle import run_config
 from server.config import FederationConfig
+from server.events import Say
 from server.places import SERVERAPP, resolve_backbone
 from server.state import RoundState, StateStore
 from server.superlink import SuperLink, superlink
@@ -54,7 +55,7 @@ def certificates(host: str, port: int, *, ca: Path | None, cert: Path | None, ke
     return Where(host, port, absolute or None)
 
 
-def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say: Callable[[str], None]) -> RoundState:
+def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say: Say) -> RoundState:
     """Run all rounds that are left and return the final state.
 
     What can be refused is refused before any process starts: a changed configuration, missing or
@@ -103,9 +104,7 @@ def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say
     return state
 
 
-def _follow(
-    link: SuperLink, run: str, store: StateStore, *, config: FederationConfig, say: Callable[[str], None]
-) -> None:
+def _follow(link: SuperLink, run: str, store: StateStore, *, config: FederationConfig, say: Say) -> None:
     """Say each round as it is saved, until Flower says that the run has ended."""
     shown = -1
     next_look = time.monotonic() + 10.0
@@ -124,7 +123,7 @@ def _follow(
             if shown < 0:
                 shown = state.round
             for report in state.reports[shown:]:
-                say(report.line(rounds=config.rounds))
+                say(report.line(rounds=config.rounds), event="round", facts=report.to_dict())
             shown = state.round
         if (state is not None and state.round >= config.rounds) or time.monotonic() >= next_look:
             status = link.status(run)

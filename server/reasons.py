@@ -27,7 +27,7 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "refused by its ledger": "The device's ledger knows this attempt already, or is not the latest one.",
         "refused by policy": "The owner's policy.toml does not allow what this fleet asks for.",
         "sum could not be opened": "Secure aggregation: too few shares came back to open the sum.",
-        "sum longer than honest devices can make it": "Secure aggregation: a device masked wrongly; the sum was dropped.",
+        "sum longer than honest devices can make it": "Secure aggregation: a device masked wrongly.",
         "too few for secure aggregation": "Secure aggregation: so few devices would not hide one another.",
         "took part too recently": "The device guards the separation of this fleet (min_separation). As it should be.",
         "unreadable": "The update's bytes cannot be read. A device of another version, or a broken one.",

@@ -146,7 +146,7 @@ def processes() -> list[Process]:
                 environ = (path / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            homes = [item[11:].decode() for item in environ if item.startswith(b"FLWR_HOME=")]
+            homes = [item.removeprefix(b"FLWR_HOME=").decode() for item in environ if item.startswith(b"FLWR_HOME=")]
             found.append(Process(int(path.name), command, (homes or [""])[0]))
     return found
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from flwr.clientapp import ClientApp
 
 from server.app import federate
 from server.config import FederationConfig
