@@ -62,7 +62,7 @@ def _heading(fleet: Facts, run: Facts | None) -> str:
 def _cards(facts: Facts) -> str:
     fleet, run, releases = facts["fleet"], facts["run"], facts["releases"]
     devices = fleet["devices"]
-    cards = [(f"{fleet['online']} of {devices['enrolled']}", "devices online")]
+    cards = [(f"{fleet['online']:,} of {devices['enrolled']:,}", "devices online")]
     if run is not None:
         asked, cohort = run["asked"], run["cohort"]
         cards = [
