@@ -92,4 +92,7 @@ def _top(highest: float) -> float:
     if not (math.isfinite(highest) and highest > 0.0):
         return 1.0
     unit = 10.0 ** math.floor(math.log10(highest))
-    return next((unit * step for step in (1.0, 1.2, 1.6, 2.0, 2.4, 3.0, 4.0, 5.0, 6.0, 8.0) if highest <= unit * step), unit * 10.0)
+    return next(
+        (unit * step for step in (1.0, 1.2, 1.6, 2.0, 2.4, 3.0, 4.0, 5.0, 6.0, 8.0) if highest <= unit * step),
+        unit * 10.0,
+    )

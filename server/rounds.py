@@ -38,6 +38,7 @@ from server.charges import check_charge, price_of
 from server.cohort import choose, remember
 from server.config import FederationConfig
 from server.ledger import ServerLedger
+from server.partial_sums import PartialSum
 from server.release import Release, release
 from server.report import RoundReport, bounded
 from server.secure import Summed, check_secure, secure_sum, secure_terms
@@ -140,6 +141,7 @@ def step(
     noise: Noise = secure_normal,
     entropy: Entropy = os.urandom,
     summed: Summed | None = None,
+    partial: PartialSum | None = None,
 ) -> RoundState:
     """Fold the verdicts on a round's replies into the next state; its last report tells what happened.
 
@@ -157,8 +159,9 @@ def step(
         Where fresh noise comes from.
     entropy
         Where the keys of correlated noise come from.
-    summed
-        The result of secure aggregation, instead of verdicts: the devices have added the noise.
+    summed, partial
+        Instead of verdicts: the result of secure aggregation, whose noise the devices have added; the
+        merged sum of several aggregators.
 
     Raises
     ------
@@ -169,7 +172,10 @@ def step(
     if state.reserved != number:
         raise PrivacyError(f"round {number} was not charged before it was run")
     budget = Budget(config, state.noise_multiplier)
-    if summed is None:
+    if partial is not None:
+        partial.check(current.request, current.nodes, size=len(state.backbone), step=budget.step(state.clip))
+        total, reasons, nbytes = partial.total, partial.missed(len(current.nodes)), partial.bytes_up
+    elif summed is None:
         exact = StreamingSum(len(state.backbone), step=budget.step(state.clip))
         total, reasons, nbytes = _collect(verdicts, exact, asked=len(current.nodes))
     else:
