@@ -29,6 +29,7 @@ from safetensors.torch import save as save_tensors
 
 from server.admission import Verdict
 from server.aggregation import StreamingSum
+from server.secure import Summed
 from shared_model.errors import FederationError, StorageError
 from shared_model.messages import RoundRequest
 
@@ -81,6 +82,18 @@ class PartialSum:
             raise FederationError("this sum is of another backbone, or on another lattice")
         if not self.judged <= set(nodes):
             raise FederationError("this sum has devices that were not asked")
+
+    def summed(self, request: RoundRequest, nodes: Sequence[int], *, size: int, step: float) -> Summed:
+        """Return what the root's :func:`server.rounds.step` takes; it adds the noise.
+
+        Raises
+        ------
+        FederationError
+            If the sum is not of this attempt at this round, or not on its lattice.
+        """
+        self.check(request, nodes, size=size, step=step)
+        reasons = Counter(self.reasons) + Counter({"not reached": len(nodes) - len(self.judged)})
+        return Summed(self.total, reasons, bytes_down=0, bytes_up=self.bytes_up, noised=False)
 
 
 def fold(verdicts: Iterable[Verdict], request: RoundRequest, *, size: int, step: float) -> PartialSum:

@@ -38,7 +38,6 @@ from server.charges import check_charge, price_of
 from server.cohort import choose, remember
 from server.config import FederationConfig
 from server.ledger import ServerLedger
-from server.partial_sums import PartialSum
 from server.release import Release, release
 from server.report import RoundReport, bounded
 from server.secure import Summed, check_secure, secure_sum, secure_terms
@@ -141,7 +140,6 @@ def step(
     noise: Noise = secure_normal,
     entropy: Entropy = os.urandom,
     summed: Summed | None = None,
-    partial: PartialSum | None = None,
 ) -> RoundState:
     """Fold the verdicts on a round's replies into the next state; its last report tells what happened.
 
@@ -159,9 +157,9 @@ def step(
         Where fresh noise comes from.
     entropy
         Where the keys of correlated noise come from.
-    summed, partial
-        Instead of verdicts: the result of secure aggregation, whose noise the devices have added; the
-        merged sum of several aggregators.
+    summed
+        A finished sum, instead of verdicts: of secure aggregation, whose devices have added the noise, or
+        of several aggregators (:mod:`server.partial_sums`).
 
     Raises
     ------
@@ -172,14 +170,12 @@ def step(
     if state.reserved != number:
         raise PrivacyError(f"round {number} was not charged before it was run")
     budget = Budget(config, state.noise_multiplier)
-    if partial is not None:
-        partial.check(current.request, current.nodes, size=len(state.backbone), step=budget.step(state.clip))
-        total, reasons, nbytes = partial.total, partial.missed(len(current.nodes)), partial.bytes_up
-    elif summed is None:
+    if summed is None:
         exact = StreamingSum(len(state.backbone), step=budget.step(state.clip))
         total, reasons, nbytes = _collect(verdicts, exact, asked=len(current.nodes))
     else:
-        total, reasons, nbytes, noise = summed.total, summed.reasons, summed.bytes_up, _no_more_noise
+        total, reasons, nbytes = summed.total, summed.reasons, summed.bytes_up
+        noise = _no_more_noise if summed.noised else noise
     keys = (*state.noise_keys, new_key(entropy=entropy)) if config.factorization else ()
     enough = total.count >= config.needed
     done = release(state, total, config=config, keys=keys, noise=noise) if enough else Release(state, 0.0)

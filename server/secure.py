@@ -45,22 +45,25 @@ _SEALED_LIMIT = 4096
 
 @dataclass(frozen=True, eq=False)
 class Summed:
-    """What a securely aggregated round gave.
+    """What a round gave whose updates were added elsewhere: secure aggregation, or a tree of aggregators.
 
     Parameters
     ----------
     total
-        The noisy sum, and how many updates are in it: none if the round failed.
+        The sum, and how many updates are in it: none if the round failed.
     reasons
         How many devices are not in it, by reason.
     bytes_down, bytes_up
-        Payload of all four exchanges.
+        Payload of all exchanges.
+    noised
+        Whether the devices have added the noise; if not, the step adds it.
     """
 
     total: StreamingSum
     reasons: Counter[str]
     bytes_down: int
     bytes_up: int
+    noised: bool = True
 
 
 def secure_terms(config: FederationConfig, *, asked: int, std: float) -> SecureTerms | None:

@@ -86,14 +86,15 @@ def test_a_tree_of_three_equals_one_server_to_the_bit(
     middle = decode(encode(merge([parts[2], parts[0]])))
     root = merge([decode(encode(parts[1])), middle])
     tree_noise = Drawn()
-    tree = step(state, current, (), config=config, noise=tree_noise, partial=root)
+    summed = root.summed(current.request, current.nodes, size=size, step=grid_step)
+    tree = step(state, current, (), config=config, noise=tree_noise, summed=summed)
     assert torch.equal(alone.backbone, tree.backbone) and not torch.equal(alone.backbone, state.backbone)
     assert alone.reports == tree.reports and alone.clip == tree.clip
     report = tree.reports[0]
     dropped = {"another round": 1, "bad scale": 1, "duplicate": 1, "its ledger went back": 1, "late": 1}
     assert (report.accepted, report.reasons) == (7, dropped)
     assert noise.calls == tree_noise.calls == 2, "one draw for the sum and one for the count, at the root alone"
-    unnoised = step(state, current, (), config=config, noise=lambda s, std: torch.zeros(s).double(), partial=root)
+    unnoised = step(state, current, (), config=config, noise=lambda s, std: torch.zeros(s).double(), summed=summed)
     assert not torch.equal(unnoised.backbone, tree.backbone)
 
 
@@ -142,7 +143,7 @@ def test_what_does_not_add_up_is_refused(charged: tuple[FederationConfig, RoundS
         (part(9999, "a"), "not asked"),
     ):
         with pytest.raises(FederationError, match=why):
-            step(state, current, (), config=config, partial=wrong)
+            wrong.summed(current.request, current.nodes, size=size, step=grid_step)
     assert float(mine.total.total[0]) == float(part(1001, "a").total.total[0]), "merging changes no part"
 
 
