@@ -231,9 +231,9 @@ def until(check: Callable[[], bool], limit_s: float) -> None:
 
 
 def test_ten_rounds_under_fire(house: House) -> None:
-    """Every kind of process is killed once, then all of them together, at seeded moments."""
+    """Three kinds of processes, and all of them together, are killed at seeded moments."""
     draw = random.Random(SEED)
-    victims = ["superlink", "serverapp", "superexec", "device", "launcher", "all"]
+    victims = [*draw.sample(["superlink", "serverapp", "superexec", "device", "launcher"], 3), "all"]
     draw.shuffle(victims)
     moments = sorted(draw.sample(range(ROUNDS - 1), len(victims)))
     fire = [(round_, draw.uniform(0.0, 12.0), victim) for round_, victim in zip(moments, victims, strict=True)]
