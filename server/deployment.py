@@ -33,6 +33,7 @@ from shared_model.invitation import certificate_print
 
 __all__ = ["Fleet", "ServerConfig", "create", "renew_certificate", "rotate_signing_key"]
 
+RELEASE_PORT = 39320  # of easel-server release serve, where devices look for it
 _FLOWER = "1.41.0"
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -269,9 +270,10 @@ def _services(fleet: Fleet, config: ServerConfig) -> None:
         "quoted": _unit_quoted(str(fleet.folder)),
         "program": _unit_quoted(str(program)),
         "port": config.port,
+        "release_port": RELEASE_PORT,
         "flower": _FLOWER,
     }
-    for name in ("easel-server.service", "compose.yaml"):
+    for name in ("easel-server.service", "easel-releases.service", "compose.yaml"):
         _write(fleet.folder / "deploy" / name, _template(name).format_map(values).encode())
     os.chmod(fleet.folder / "deploy", 0o700)
 
