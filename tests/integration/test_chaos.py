@@ -97,7 +97,8 @@ class House:
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         if name == "server":
             begun = (self.folder / "run" / "state.safetensors").exists()
-            arguments = ["server.cli", "resume" if begun else "run", str(self.folder), "--backbone", str(self.weights)]
+            arguments = ["server.cli", "resume" if begun else "run", str(self.folder)]
+            arguments += ["--backbone", str(self.weights), "--log-format", "json"]
         else:
             arguments = ["client.cli", "join", "--folder", str(self.own[name])]
         with (self.home / f"{name}.log").open("ab") as log:
@@ -259,6 +260,7 @@ def test_ten_rounds_under_fire(house: House) -> None:
     print((house.home / "server.log").read_text())
     assert len(hits) == len(victims)
     check_charges(house, state)
+    check_logs(house)
     lost = equal_to_an_undisturbed_run(house, state)
     print("replies lost in rounds", lost)
 
@@ -280,6 +282,20 @@ def check_charges(house: House, state: RoundState) -> None:
         assert {entry.run for entry in found} == {state.run}
         assert len({entry.attempt for entry in found}) == len(found)
         assert all(entry.attempt in attempts for entry in found)
+
+
+def check_logs(house: House) -> None:
+    """Every line is JSON, every round is told of, and nobody is named."""
+    said = [json.loads(line) for line in (house.home / "server.log").read_text().splitlines()]
+    kept = [json.loads(line) for line in (house.folder / "run" / "events.jsonl").read_text().splitlines()]
+    assert {line["round"] for line in said if line["event"] == "round"} >= set(range(2, ROUNDS + 1))
+    assert {line["event"] for line in said} >= {"started", "round", "error"}
+    pictures = [path.name for folder in (house.home / "devices").rglob("*") for path in [folder] if path.is_file()]
+    nodes = ServerLedger(house.folder / "run").load().devices
+    private = {*house.own, *pictures, *(str(folder) for folder in house.own.values())}
+    private |= {name for names in nodes.values() for pair in names.items() for name in pair}
+    texts = [json.dumps(line) for line in (*said, *kept)]
+    assert len(private) > 8 and not [word for word in private for text in texts if word in text]
 
 
 def equal_to_an_undisturbed_run(house: House, state: RoundState) -> list[int]:

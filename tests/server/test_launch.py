@@ -1,0 +1,77 @@
+"""A launcher that follows a run: it says every round, and sees at once that a process was killed."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from server.config import FederationConfig
+from server.launch import _follow
+from server.places import SERVERAPP
+from server.report import RoundReport
+from server.rounds import begin
+from server.state import RoundState, StateStore
+from shared_model.backbone import Backbone
+from shared_model.errors import FederationError
+from shared_model.processes import mark
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, Mapping[str, Any] | None]] = []
+
+    def __call__(self, text: str, *, event: str = "note", facts: Mapping[str, Any] | None = None) -> None:
+        self.lines.append((text, event, facts))
+
+
+def link(folder: Path, *, status: str = "running", code: int | None = None) -> Any:
+    process = SimpleNamespace(poll=lambda: code, returncode=code)
+    return SimpleNamespace(
+        process=process, folder=folder, status=lambda run: status, run_log=lambda run: "x\nValueError: no luck\n"
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path, config: FederationConfig, backbone: Backbone) -> StateStore:
+    state = begin(config, backbone)
+    reports = tuple(RoundReport(round=number, asked=4, accepted=4, released=True) for number in (1, 2))
+    store = StateStore(tmp_path)
+    store.save(RoundState(**{**vars(state), "round": 2, "reserved": 2, "reports": reports}))
+    return store
+
+
+def test_a_killed_serverapp_is_seen_at_once(store: StateStore, config: FederationConfig) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    mark(store.folder / SERVERAPP, process.pid)
+    process.kill()
+    process.wait()
+    assert process.stdin is not None
+    process.stdin.close()
+    with pytest.raises(FederationError, match="ServerApp was killed"):
+        _follow(link(store.folder), "1", store, config=config, say=Heard())
+
+
+def test_a_dead_superlink_and_a_failed_run_are_errors_with_their_cause(
+    store: StateStore, config: FederationConfig
+) -> None:
+    with pytest.raises(FederationError, match="SuperLink died"):
+        _follow(link(store.folder, code=-9), "1", store, config=config, say=Heard())
+    with pytest.raises(FederationError, match="no luck"):
+        _follow(link(store.folder, status="finished:failed"), "1", store, config=config, say=Heard())
+
+
+def test_rounds_are_said_with_their_numbers(
+    store: StateStore, config: FederationConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, whole = Heard(), store.load()
+    assert whole is not None
+    before = RoundState(**{**vars(whole), "round": 1, "reserved": 1, "reports": whole.reports[:1]})
+    states = iter([before, whole])
+    monkeypatch.setattr(store, "load", lambda: next(states, whole))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    _follow(link(store.folder, status="finished:completed"), "1", store, config=config, say=heard)
+    assert [(event, facts["round"], facts["accepted"]) for _, event, facts in heard.lines if facts] == [("round", 2, 4)]
