@@ -116,6 +116,8 @@ def _charts(run: Facts) -> str:
         words=_bytes,
     )
     spent = line("Epsilon by round", numbers, [report["epsilon"] for report in rounds], words=lambda v: f"{v:.3g}")
+    bounded = any(report["epsilon"] is not None for report in rounds)
+    spent = spent if bounded else '<p class="told">unbounded: there is nothing to draw</p>'
     return (
         '<h2>Rounds</h2><div class="charts">'
         f"<figure><figcaption>Replies: {_key('p0')}asked {_key('p1')}used</figcaption>{accepted}</figure>"

@@ -195,6 +195,13 @@ def test_the_page_loads_nothing_and_says_all(facts: dict[str, Any]) -> None:
     assert text.count("<svg") == 3 and "prefers-color-scheme" not in text and "light-dark(" in text
 
 
+def test_an_epsilon_without_bound_is_said_and_not_drawn(facts: dict[str, Any]) -> None:
+    for report in facts["run"]["rounds"]:
+        report["epsilon"] = None
+    text = page(facts, live=False)
+    assert "unbounded: there is nothing to draw" in text and text.count("<svg") == 2
+
+
 def test_a_page_before_any_round(fleet: Fleet, tmp_path: Path) -> None:
     assert main(["init", str(tmp_path / "new")]) == 0
     found = Standing(Fleet.open(tmp_path / "new"), clock=clock, states=dict).facts()
