@@ -70,6 +70,19 @@ class EventLog:
         self._clock = clock
         self._lock = threading.Lock()
 
+    def rounds_told(self, run: str) -> int | None:
+        """Return the highest round of this run in the file, None if there is none; damaged lines are skipped."""
+        found = None
+        with contextlib.suppress(OSError), self._path.open(encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                try:
+                    entry = json.loads(line)
+                    if entry["event"] == "round" and entry["run"] == run:
+                        found = max(int(entry["round"]), found or 0)
+                except (KeyError, TypeError, ValueError):
+                    continue
+        return found
+
     def write(self, event: str, facts: Facts | None = None) -> None:
         """Append one event."""
         line = _line(self._clock(), event, facts or {})

@@ -22,6 +22,10 @@ from shared_model.weights import load_backbone
 __all__ = ["Where", "certificates", "launch"]
 
 
+def _all_told(state: RoundState) -> int:
+    return state.round
+
+
 @dataclass(frozen=True)
 class Where:
     """Where a SuperLink listens, and with which certificates (``None``: unencrypted, loopback only).
@@ -55,11 +59,29 @@ def certificates(host: str, port: int, *, ca: Path | None, cert: Path | None, ke
     return Where(host, port, absolute or None)
 
 
-def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say: Say) -> RoundState:
+def launch(
+    config_path: Path,
+    *,
+    run_dir: Path,
+    backbone: str,
+    where: Where,
+    say: Say,
+    told: Callable[[RoundState], int] = _all_told,
+) -> RoundState:
     """Run all rounds that are left and return the final state.
 
     What can be refused is refused before any process starts: a changed configuration, missing or
     damaged weights, a fleet that noise would drown.
+
+    Parameters
+    ----------
+    config_path, run_dir, backbone, where
+        What to run, where its state goes, the weights it starts from, and where it listens.
+    say
+        Hears about every round.
+    told
+        How many rounds of a state that is resumed have been told already; those after them are told
+        first. Default: all.
 
     Raises
     ------
@@ -97,14 +119,22 @@ def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say
             stack.enter_context(where.beside(link))
         say(f"SuperLink on {link.address}; waiting for {max(config.min_nodes, config.simulated_population)} devices")
         run = link.submit(run_config(config, run_dir=folder, backbone=path))
-        _follow(link, run, store, config=config, say=say)
+        _follow(link, run, store, config=config, say=say, told=told)
     state = store.load()
     if state is None:
         raise FederationError("the run left no state", hint=f"see {folder / 'flower' / 'superlink.log'}")
     return state
 
 
-def _follow(link: SuperLink, run: str, store: StateStore, *, config: FederationConfig, say: Say) -> None:
+def _follow(
+    link: SuperLink,
+    run: str,
+    store: StateStore,
+    *,
+    config: FederationConfig,
+    say: Say,
+    told: Callable[[RoundState], int] = _all_told,
+) -> None:
     """Say each round as it is saved, until Flower says that the run has ended."""
     shown = -1
     next_look = time.monotonic() + 10.0
@@ -121,9 +151,9 @@ def _follow(link: SuperLink, run: str, store: StateStore, *, config: FederationC
         state = store.load()
         if state is not None:
             if shown < 0:
-                shown = state.round
+                shown = min(state.round, told(state))
             for report in state.reports[shown:]:
-                say(report.line(rounds=config.rounds), event="round", facts=report.to_dict())
+                say(report.line(rounds=config.rounds), event="round", facts={"run": state.run, **report.to_dict()})
             shown = state.round
         if (state is not None and state.round >= config.rounds) or time.monotonic() >= next_look:
             status = link.status(run)

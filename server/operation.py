@@ -77,7 +77,12 @@ def operate(fleet: Fleet, *, backbone: str, resume: bool, say: Say) -> RoundStat
             if event == "round":
                 log.write(event, facts)
 
-        return launch(fleet.federation, run_dir=fleet.run, backbone=backbone, where=where, say=tell)
+        def told(state: RoundState) -> int:
+            """Look it up: a ServerApp may have gone on while no launcher was there to tell of its rounds."""
+            found = log.rounds_told(state.run)
+            return state.round if found is None else found
+
+        return launch(fleet.federation, run_dir=fleet.run, backbone=backbone, where=where, say=tell, told=told)
 
 
 @contextlib.contextmanager

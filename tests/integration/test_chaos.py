@@ -285,12 +285,13 @@ def check_charges(house: House, state: RoundState) -> None:
 
 
 def check_logs(house: House) -> None:
-    """Every line is JSON, rounds are told of (but one that ended while no launcher was there), and nobody is named."""
+    """Every line is JSON, every round is told of once, and nobody is named."""
     said = [json.loads(line) for line in (house.home / "server.log").read_text().splitlines()]
     kept = [json.loads(line) for line in (house.folder / "run" / "events.jsonl").read_text().splitlines()]
     for lines in (said, kept):
         told = [line["round"] for line in lines if line["event"] == "round"]
-        assert told == sorted(set(told)) and told[-1] == ROUNDS and len(told) >= ROUNDS - 3
+        # The first may end while a launcher is killed that has told of none.
+        assert told in (list(range(1, ROUNDS + 1)), list(range(2, ROUNDS + 1)))
     assert {line["event"] for line in said} >= {"started", "round", "error"}
     pictures = [path.name for folder in (house.home / "devices").rglob("*") for path in [folder] if path.is_file()]
     nodes = ServerLedger(house.folder / "run").load().devices

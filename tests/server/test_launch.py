@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from server.config import FederationConfig
+from server.events import EventLog
 from server.launch import _follow
 from server.places import SERVERAPP
 from server.report import RoundReport
@@ -75,3 +77,19 @@ def test_rounds_are_said_with_their_numbers(
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     _follow(link(store.folder, status="finished:completed"), "1", store, config=config, say=heard)
     assert [(event, facts["round"], facts["accepted"]) for _, event, facts in heard.lines if facts] == [("round", 2, 4)]
+
+
+def test_rounds_that_nobody_was_told_of_are_told_first(store: StateStore, config: FederationConfig) -> None:
+    state = store.load()
+    assert state is not None
+    log = EventLog(store.folder / "events.jsonl", clock=lambda: datetime(2026, 11, 24, tzinfo=UTC))
+    assert log.rounds_told(state.run) is None
+    log.write("round", {"run": "another", "round": 7})
+    log.write("round", {"run": state.run, "round": 1})
+    with (store.folder / "events.jsonl").open("a") as stream:
+        stream.write('{"event": "round", "run"\n[]\n')
+    assert log.rounds_told(state.run) == 1
+    heard = Heard()
+    ended = link(store.folder, status="finished:completed")
+    _follow(ended, "1", store, config=config, say=heard, told=lambda state: log.rounds_told(state.run) or 0)
+    assert [facts["round"] for _, _, facts in heard.lines if facts] == [2]
