@@ -22,6 +22,9 @@ from shared_model.weights import load_backbone
 __all__ = ["Where", "certificates", "launch"]
 
 
+_AGAIN = "finished rounds are saved; run the same command again to go on"
+
+
 def _all_told(state: RoundState) -> int:
     return state.round
 
@@ -136,36 +139,37 @@ def _follow(
     told: Callable[[RoundState], int] = _all_told,
 ) -> None:
     """Say each round as it is saved, until Flower says that the run has ended."""
-    shown = -1
+    shown: int | None = None
     next_look = time.monotonic() + 10.0
     while True:
         if link.process.poll() is not None:
             raise FederationError(
                 f"the SuperLink died (exit code {link.process.returncode}): see {link.folder / 'superlink.log'}",
-                hint="finished rounds are saved; run the same command again to go on",
+                hint=_AGAIN,
             )
         if alive(store.folder / SERVERAPP) is False:
-            raise FederationError(
-                "the ServerApp was killed", hint="finished rounds are saved; run the same command again to go on"
-            )
+            raise FederationError("the ServerApp was killed", hint=_AGAIN)
         state = store.load()
         if state is not None:
-            if shown < 0:
-                shown = min(state.round, told(state))
-            for report in state.reports[shown:]:
-                say(report.line(rounds=config.rounds), event="round", facts={"run": state.run, **report.to_dict()})
-            shown = state.round
+            shown = _tell(state, told(state) if shown is None else shown, config=config, say=say)
         if (state is not None and state.round >= config.rounds) or time.monotonic() >= next_look:
             status = link.status(run)
             if status == "finished:completed":
+                state = store.load()  # the last round may have ended while Flower was asked
+                if state is not None:
+                    _tell(state, told(state) if shown is None else shown, config=config, say=say)
                 return
             if status.startswith("finished"):
-                raise FederationError(
-                    _cause(link.run_log(run)) or f"the run ended as {status}",
-                    hint="finished rounds are saved; run the same command again to go on",
-                )
+                raise FederationError(_cause(link.run_log(run)) or f"the run ended as {status}", hint=_AGAIN)
             next_look = time.monotonic() + 10.0
         time.sleep(1.0)
+
+
+def _tell(state: RoundState, shown: int, *, config: FederationConfig, say: Say) -> int:
+    """Say the rounds after so many; return how many there are."""
+    for report in state.reports[shown:]:
+        say(report.line(rounds=config.rounds), event="round", facts={"run": state.run, **report.to_dict()})
+    return state.round
 
 
 def _cause(log: str) -> str:

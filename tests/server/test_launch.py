@@ -93,3 +93,17 @@ def test_rounds_that_nobody_was_told_of_are_told_first(store: StateStore, config
     ended = link(store.folder, status="finished:completed")
     _follow(ended, "1", store, config=config, say=heard, told=lambda state: log.rounds_told(state.run) or 0)
     assert [facts["round"] for _, _, facts in heard.lines if facts] == [2]
+
+
+def test_the_last_round_is_told_although_it_ended_while_flower_was_asked(
+    store: StateStore, config: FederationConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, whole = Heard(), store.load()
+    assert whole is not None
+    before = RoundState(**{**vars(whole), "round": 1, "reserved": 2, "reports": whole.reports[:1]})
+    states = iter([before, whole])
+    monkeypatch.setattr(store, "load", lambda: next(states))
+    ticks = iter([0.0, 100.0])
+    monkeypatch.setattr("server.launch.time", SimpleNamespace(monotonic=lambda: next(ticks), sleep=None))
+    _follow(link(store.folder, status="finished:completed"), "1", store, config=config, say=heard)
+    assert [facts["round"] for _, _, facts in heard.lines if facts] == [2]
