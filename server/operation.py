@@ -91,16 +91,15 @@ def _beside(fleet: Fleet, link: SuperLink, *, say: Say) -> Iterator[None]:
     config, known = fleet.config(), registry(fleet)
     registrar = Registrar(link.address, ca=fleet.ca, registry=known)
     log = EventLog(fleet.run / EVENTS, clock=utc_now)
-    states: dict[str, str] = {}
+    latest: list[dict[str, str]] = [{}]  # replaced, never changed: the page is served by other threads
 
     def follow() -> None:
         done = registrar.sync()
-        states.clear()
-        states.update(done.states)
+        latest[0] = done.states
         if done.added or done.removed:
             log.write("devices", {"added": done.added, "removed": done.removed, "enrolled": len(done.states)})
 
-    standing = Standing(fleet, clock=utc_now, states=lambda: dict(states))
+    standing = Standing(fleet, clock=utc_now, states=lambda: latest[0])
     gate = Gate(Enrolment(fleet, known, changed=follow), known, upstream=f"https://{link.address}", ca=fleet.ca)
     ended = threading.Event()
     keeper = threading.Thread(target=_keep, args=(follow, ended, log), name="registrar", daemon=True)

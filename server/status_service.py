@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -48,12 +49,11 @@ def serve_status(facts: Callable[[], dict[str, Any]], *, port: int) -> Iterator[
         If the port is taken.
     """
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, facts))
+        server = _Server(("127.0.0.1", port), partial(_Handler, facts))
     except OSError as error:
         raise FederationError(
             f"cannot show the status on port {port}: {error.strerror}", hint="status_port in server.toml; 0: none"
         ) from error
-    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, name="status", daemon=True)
     thread.start()
     try:
@@ -62,6 +62,17 @@ def serve_status(facts: Callable[[], dict[str, Any]], *, port: int) -> Iterator[
         server.shutdown()
         server.server_close()
         thread.join(_PATIENCE_S)
+
+
+class _Server(ThreadingHTTPServer):
+    """Keeps silent about readers that go away in the middle of an answer."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say what is wrong with easel, and nothing about a connection."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -242,6 +242,21 @@ def test_the_running_fleet_shows_it_on_loopback_and_to_nobody_else(served: Calla
     assert status == 503 and "damaged" in text
 
 
+def test_a_reader_that_goes_away_is_not_worth_a_word(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    import socket
+    import struct
+    import time
+
+    with serve_status(Standing(fleet, clock=clock, states=dict).facts, port=0) as port:
+        for _ in range(3):
+            line = socket.create_connection(("127.0.0.1", port))
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            line.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            line.close()  # with a reset
+        time.sleep(0.3)
+    assert capsys.readouterr().err == ""
+
+
 def test_nothing_of_a_single_device_is_shown(served: Callable[..., Any]) -> None:
     for path in ("/", "/metrics"):
         text = served(path)[1]
