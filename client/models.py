@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -167,6 +168,21 @@ class Models:
         fleet, version = (release.fleet, release.version) if release else ("", 0)
         content = {"format": _FORMAT, "fleet": fleet, "version": version}
         write_atomic(self.folder / "in-use.json", (json.dumps(content) + "\n").encode(), mode=0o600)
+
+    def remove(self, release: Installed) -> None:
+        """Remove a release; half of one is never seen.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be removed.
+        """
+        try:
+            shutil.rmtree(release.folder.rename(release.folder.with_name(f".new-{release.folder.name}-old")))
+        except OSError as error:
+            raise StorageError(
+                f"cannot remove {release.folder}: {error.strerror}", hint="check its permissions"
+            ) from error
 
     def find(self, word: str) -> Installed | None:
         """Return the release with this version, or ``FLEET/VERSION``; ``None`` for ``default``.

@@ -146,6 +146,38 @@ class Shelf:
             raise StorageError(f"cannot install into {place}: {error.strerror}", hint="free some space") from error
         return Installed(self.fleet, accepted.manifest.version, place)
 
+    def forget(self, *, keep: Installed | None) -> list[int]:
+        """Remove this fleet's releases, downloads and keys; returns the versions that are gone.
+
+        Parameters
+        ----------
+        keep
+            The release that paints: it stays, with the keys that verify it. ``None``: nothing stays.
+
+        Raises
+        ------
+        StorageError
+            If something cannot be removed.
+        """
+        if not self.folder.is_dir():
+            return []
+        kept = keep.folder.name if keep is not None and keep.fleet == self.fleet else ""
+        with self.lock():
+            versions = [path.name for path in self.folder.iterdir() if re.fullmatch(r"\d{4,9}", path.name)]
+            gone = sorted(int(name) for name in versions if name != kept)
+            try:
+                for name in versions:
+                    if name != kept:  # renamed first: half a release is never seen
+                        shutil.rmtree((self.folder / name).rename(self.folder / f".new-{name}-old"))
+                shutil.rmtree(self.folder / "partial", ignore_errors=True)
+                if not kept:
+                    shutil.rmtree(self.folder)
+            except OSError as error:
+                raise StorageError(
+                    f"cannot remove {error.filename}: {error.strerror}", hint="check the permissions"
+                ) from error
+        return gone
+
     def _place(self, accepted: Accepted) -> Path:
         return self.folder / f"{accepted.manifest.version:04d}"
 

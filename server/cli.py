@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from server import fleet_commands, release_commands
+from server import fleet_commands, release_commands, status_commands
 from shared_model.errors import EaselError
 
 __all__ = ["main"]
@@ -35,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.act(arguments))
     except EaselError as error:
+        if getattr(arguments, "log_format", "text") == "json":
+            _say_error(error)
+            return error.exit_code
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
@@ -43,6 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("error: interrupted; finished rounds are saved", file=sys.stderr)
         print("hint: run the same command again to go on", file=sys.stderr)
         return 130
+
+
+def _say_error(error: EaselError) -> None:
+    """Say an error as the last JSON line of a run."""
+    from server.events import Speaker
+    from server.presence import utc_now
+
+    facts = {"hint": error.hint, "exit_code": error.exit_code}
+    Speaker(sys.stderr, format="json", clock=utc_now)(error.message, event="error", facts=facts)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     fleet_commands.declare(commands)
+    status_commands.declare(commands)
     release_commands.declare(commands)
     doctor = commands.add_parser(
         "doctor",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -32,6 +33,7 @@ from shared_model.invitation import certificate_print
 
 __all__ = ["Fleet", "ServerConfig", "create", "renew_certificate", "rotate_signing_key"]
 
+RELEASE_PORT = 39320  # of easel-server release serve, where devices look for it
 _FLOWER = "1.41.0"
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -46,16 +48,23 @@ class ServerConfig:
         Where devices come: the gate (:mod:`server.gate`).
     control_port
         Where Flower's SuperLink listens, on the loopback interface.
+    status_port
+        Where the running fleet shows its status, on the loopback interface; 0: nowhere.
     """
 
     listen: str = "0.0.0.0"
     port: int = 39300
     control_port: int = 39310
+    status_port: int = 39330
 
     def __post_init__(self) -> None:
         for name in ("port", "control_port"):
             if not 1 <= getattr(self, name) <= 65535:
                 raise ConfigError(f"{name} must be between 1 and 65535, not {getattr(self, name)}")
+        if not 0 <= self.status_port <= 65535:
+            raise ConfigError(f"status_port must be between 0 and 65535, not {self.status_port}")
+        if self.status_port in (self.port, self.control_port):
+            raise ConfigError("status_port must differ from the other ports")
         if self.port == self.control_port:
             raise ConfigError("port and control_port must differ", hint="Flower's control interface is not for devices")
 
@@ -199,7 +208,7 @@ def create(
     if not fleet.federation.exists():
         _write(fleet.federation, _template("federation.toml").encode())
     _services(fleet, config)
-    listening = {"listen": config.listen, "port": config.port, "control_port": config.control_port}
+    listening = dataclasses.asdict(config)
     _write(fleet.server, _template("server.toml").format_map(listening).encode())
     return fleet
 
@@ -261,9 +270,10 @@ def _services(fleet: Fleet, config: ServerConfig) -> None:
         "quoted": _unit_quoted(str(fleet.folder)),
         "program": _unit_quoted(str(program)),
         "port": config.port,
+        "release_port": RELEASE_PORT,
         "flower": _FLOWER,
     }
-    for name in ("easel-server.service", "compose.yaml"):
+    for name in ("easel-server.service", "easel-releases.service", "compose.yaml"):
         _write(fleet.folder / "deploy" / name, _template(name).format_map(values).encode())
     os.chmod(fleet.folder / "deploy", 0o700)
 

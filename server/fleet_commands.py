@@ -1,4 +1,4 @@
-"""The commands ``easel-server init | device | run | resume | status | stop``.
+"""The commands ``easel-server init | device | run | resume | stop``.
 
 Modules that need torch or Flower are imported by the command that uses them, so ``--help`` is quick.
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared_model.errors import InputError
-from shared_model.files import write_atomic
 
 if TYPE_CHECKING:
     from server.deployment import Fleet
+    from server.events import Say
 
 __all__ = ["declare"]
 
@@ -33,18 +33,6 @@ def declare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         _declare_run(
             commands.add_parser(name, help=what, description=_RUN, epilog=f"example: easel-server {name} fleet")
         )
-    status = commands.add_parser(
-        "status",
-        help="show rounds, dropped replies and privacy of a run",
-        description="Show how a fleet and its rounds stand, from the folder alone.",
-        epilog="example: easel-server status fleet --json",
-    )
-    status.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="a fleet's folder")
-    status.add_argument("--run-dir", type=Path, help="a run without a fleet's folder")
-    status.add_argument("--json", action="store_true", help="print facts as JSON")
-    status.add_argument("--metrics", action="store_true", help="print Prometheus metrics")
-    status.add_argument("--out", type=Path, metavar="FILE", help="write them there, in one step, instead of printing")
-    status.set_defaults(act=_status)
     stop = commands.add_parser(
         "stop",
         help="end the running fleet; finished rounds are saved",
@@ -116,6 +104,12 @@ def _declare_run(run: argparse.ArgumentParser) -> None:
         bare.add_argument(f"--{name}", type=Path, help=f"{what}, PEM; all three or none (loopback only)")
     run.add_argument("--backbone", default="", help="weights to start from (default: those that easel ships)")
     run.add_argument("--json", action="store_true", help="print the result as JSON")
+    run.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="say what happens in plain lines or in JSON lines (default: %(default)s)",
+    )
     run.set_defaults(act=_run)
 
 
@@ -150,11 +144,11 @@ keep ca.key and signing.key safe: a copy of them off this machine, ca.key best o
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from server.events import Speaker
     from server.status import show
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr if arguments.json else sys.stdout, flush=True)
-
+    stream = sys.stderr if arguments.json else sys.stdout
+    say = Speaker(stream, format=arguments.log_format, clock=_now)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's stop is a Ctrl-C
     if arguments.folder is not None:
         from server.operation import operate
@@ -164,11 +158,12 @@ def _run(arguments: argparse.Namespace) -> int:
         run_dir = fleet.run
     else:
         run_dir = _run_bare(arguments, say)
-    print(show(run_dir, as_json=arguments.json))
+    if arguments.json or arguments.log_format == "text":
+        print(show(run_dir, as_json=arguments.json))
     return 0
 
 
-def _run_bare(arguments: argparse.Namespace, say: Any) -> Path:
+def _run_bare(arguments: argparse.Namespace, say: Say) -> Path:
     from server.launch import certificates, launch
     from server.state import StateStore
     from shared_model.errors import MissingError
@@ -183,55 +178,6 @@ def _run_bare(arguments: argparse.Namespace, say: Any) -> Path:
     where = certificates(arguments.host, arguments.port, ca=arguments.ca, cert=arguments.cert, key=arguments.key)
     launch(arguments.config, run_dir=run_dir, backbone=arguments.backbone, where=where, say=say)
     return run_dir
-
-
-def _status(arguments: argparse.Namespace) -> int:
-    from server import status
-
-    if (arguments.folder is None) == (arguments.run_dir is None):
-        raise InputError("name a fleet's folder, or a run's with --run-dir", hint="easel-server status fleet")
-    if arguments.folder is None and not arguments.metrics:
-        print(status.show(arguments.run_dir, as_json=arguments.json))
-        return 0
-    run, fleet = _facts(arguments)
-    if arguments.metrics:
-        from server.metrics import exposition
-
-        text = exposition(run, fleet)
-        if arguments.out is not None:
-            write_atomic(arguments.out, text.encode(), mode=0o644)
-        else:
-            print(text, end="")
-    elif arguments.json:
-        print(json.dumps({"fleet": fleet, "run": run}, indent=2))
-    else:
-        print(_describe(fleet or {}))
-        print(status.show(arguments.folder / "run", as_json=False) if run else "no round was started yet")
-    return 0
-
-
-def _facts(arguments: argparse.Namespace) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Return the facts of the run and of the fleet, each None where there is none."""
-    from server import status
-    from server.presence import fleet_facts, utc_now
-    from server.state import StateStore
-
-    if arguments.folder is None:
-        return status.facts(arguments.run_dir), None
-    fleet = _fleet(arguments.folder)
-    run = status.facts(fleet.run) if StateStore(fleet.run).load() is not None else None
-    return run, fleet_facts(fleet, now=utc_now())
-
-
-def _describe(fleet: dict[str, Any]) -> str:
-    devices = fleet["devices"]
-    process = "not running" if fleet["process"] is None else f"running (process {fleet['process']})"
-    return (
-        f"fleet {fleet['folder']}: {process}\n"
-        f"devices: {devices['enrolled']} enrolled, {fleet['online']} online, {devices['invited']} invited, "
-        f"{devices['revoked']} revoked\n"
-        f"certificate: {fleet['certificate_days_left']} days left, for {', '.join(fleet['hosts'])}"
-    )
 
 
 def _stop(arguments: argparse.Namespace) -> int:

@@ -190,6 +190,7 @@ def serve(gate: Gate, *, host: str, port: int, certificate: Path, key: Path) -> 
         lifespan="on",
         ws="none",
         log_config=None,
+        log_level="critical",  # it would say without a format what it ends
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -11,13 +11,22 @@ from pathlib import Path
 from server.budget import Budget, solve_noise
 from server.bundle import run_config
 from server.config import FederationConfig
-from server.places import resolve_backbone
+from server.events import Say
+from server.places import SERVERAPP, resolve_backbone
 from server.state import RoundState, StateStore
 from server.superlink import SuperLink, superlink
 from shared_model.errors import FederationError, InputError
+from shared_model.processes import alive, end_marked
 from shared_model.weights import load_backbone
 
 __all__ = ["Where", "certificates", "launch"]
+
+
+_AGAIN = "finished rounds are saved; run the same command again to go on"
+
+
+def _all_told(state: RoundState) -> int:
+    return state.round
 
 
 @dataclass(frozen=True)
@@ -53,11 +62,29 @@ def certificates(host: str, port: int, *, ca: Path | None, cert: Path | None, ke
     return Where(host, port, absolute or None)
 
 
-def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say: Callable[[str], None]) -> RoundState:
+def launch(
+    config_path: Path,
+    *,
+    run_dir: Path,
+    backbone: str,
+    where: Where,
+    say: Say,
+    told: Callable[[RoundState], int] = _all_told,
+) -> RoundState:
     """Run all rounds that are left and return the final state.
 
     What can be refused is refused before any process starts: a changed configuration, missing or
     damaged weights, a fleet that noise would drown.
+
+    Parameters
+    ----------
+    config_path, run_dir, backbone, where
+        What to run, where its state goes, the weights it starts from, and where it listens.
+    say
+        Hears about every round.
+    told
+        How many rounds of a state that is resumed have been told already; those after them are told
+        first. Default: all.
 
     Raises
     ------
@@ -78,9 +105,10 @@ def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say
     if warning:
         say(f"note: {warning}")
     with store.lock(wait_s=10.0):
-        pass
+        (folder / SERVERAPP).unlink(missing_ok=True)  # of one that was killed
     path = str(resolve_backbone(backbone).resolve()) if state is None else backbone
     with contextlib.ExitStack() as stack:
+        stack.callback(end_marked, folder / SERVERAPP)  # it outlives a SuperExec that was killed
         link = stack.enter_context(
             superlink(
                 folder / "flower",
@@ -94,7 +122,7 @@ def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say
             stack.enter_context(where.beside(link))
         say(f"SuperLink on {link.address}; waiting for {max(config.min_nodes, config.simulated_population)} devices")
         run = link.submit(run_config(config, run_dir=folder, backbone=path))
-        _follow(link, run, store, config=config, say=say)
+        _follow(link, run, store, config=config, say=say, told=told)
     state = store.load()
     if state is None:
         raise FederationError("the run left no state", hint=f"see {folder / 'flower' / 'superlink.log'}")
@@ -102,35 +130,46 @@ def launch(config_path: Path, *, run_dir: Path, backbone: str, where: Where, say
 
 
 def _follow(
-    link: SuperLink, run: str, store: StateStore, *, config: FederationConfig, say: Callable[[str], None]
+    link: SuperLink,
+    run: str,
+    store: StateStore,
+    *,
+    config: FederationConfig,
+    say: Say,
+    told: Callable[[RoundState], int] = _all_told,
 ) -> None:
     """Say each round as it is saved, until Flower says that the run has ended."""
-    shown = -1
+    shown: int | None = None
     next_look = time.monotonic() + 10.0
     while True:
         if link.process.poll() is not None:
             raise FederationError(
                 f"the SuperLink died (exit code {link.process.returncode}): see {link.folder / 'superlink.log'}",
-                hint="finished rounds are saved; run the same command again to go on",
+                hint=_AGAIN,
             )
+        if alive(store.folder / SERVERAPP) is False:
+            raise FederationError("the ServerApp was killed", hint=_AGAIN)
         state = store.load()
         if state is not None:
-            if shown < 0:
-                shown = state.round
-            for report in state.reports[shown:]:
-                say(report.line(rounds=config.rounds))
-            shown = state.round
+            shown = _tell(state, told(state) if shown is None else shown, config=config, say=say)
         if (state is not None and state.round >= config.rounds) or time.monotonic() >= next_look:
             status = link.status(run)
             if status == "finished:completed":
+                state = store.load()  # the last round may have ended while Flower was asked
+                if state is not None:
+                    _tell(state, told(state) if shown is None else shown, config=config, say=say)
                 return
             if status.startswith("finished"):
-                raise FederationError(
-                    _cause(link.run_log(run)) or f"the run ended as {status}",
-                    hint="finished rounds are saved; run the same command again to go on",
-                )
+                raise FederationError(_cause(link.run_log(run)) or f"the run ended as {status}", hint=_AGAIN)
             next_look = time.monotonic() + 10.0
         time.sleep(1.0)
+
+
+def _tell(state: RoundState, shown: int, *, config: FederationConfig, say: Say) -> int:
+    """Say the rounds after so many; return how many there are."""
+    for report in state.reports[shown:]:
+        say(report.line(rounds=config.rounds), event="round", facts={"run": state.run, **report.to_dict()})
+    return state.round
 
 
 def _cause(log: str) -> str:

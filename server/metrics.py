@@ -1,4 +1,4 @@
-"""The status of a fleet as Prometheus text (exposition format 0.0.4), for a node exporter's text files."""
+"""The status of a fleet as Prometheus text (exposition format 0.0.4), for a node exporter or a scrape."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ __all__ = ["exposition"]
 Sample = tuple[Mapping[str, str], float | int | None]
 
 
-def exposition(run: Mapping[str, Any] | None, fleet: Mapping[str, Any] | None) -> str:
-    """Write :func:`server.status.facts` and :func:`server.presence.fleet_facts` as metrics.
+def exposition(
+    run: Mapping[str, Any] | None, fleet: Mapping[str, Any] | None, releases: Mapping[str, Any] | None = None
+) -> str:
+    """Write the three parts of :meth:`server.standing.Standing.facts` as metrics.
 
     Nothing in them is about a single device. What is not known (an epsilon without bound, a run
     that was not started) is left out.
@@ -20,7 +22,7 @@ def exposition(run: Mapping[str, Any] | None, fleet: Mapping[str, Any] | None) -
     if run is not None:
         privacy = run["privacy"]
         parts += [
-            _metric("easel_rounds_done", "Rounds that are finished.", "counter", [({}, run["rounds_done"])]),
+            _metric("easel_rounds_done_total", "Rounds that are finished.", "counter", [({}, run["rounds_done"])]),
             _metric("easel_rounds_planned", "Rounds that are planned.", "gauge", [({}, run["rounds_planned"])]),
             _metric("easel_devices_asked_total", "Requests to devices.", "counter", [({}, run["asked"])]),
             _metric("easel_replies_accepted_total", "Replies that were used.", "counter", [({}, run["accepted"])]),
@@ -42,6 +44,7 @@ def exposition(run: Mapping[str, Any] | None, fleet: Mapping[str, Any] | None) -
                 "counter",
                 [({"direction": "down"}, run["bytes_down"]), ({"direction": "up"}, run["bytes_up"])],
             ),
+            _metric("easel_cohort_planned", "Devices planned a round.", "gauge", [({}, run["cohort"]["planned"])]),
             _metric(
                 "easel_privacy_epsilon",
                 "Privacy loss so far: of the fleet described, and of this run itself.",
@@ -64,6 +67,18 @@ def exposition(run: Mapping[str, Any] | None, fleet: Mapping[str, Any] | None) -
                 "Days until the server's certificate ends.",
                 "gauge",
                 [({}, fleet["certificate_days_left"])],
+            ),
+        ]
+    if releases is not None:
+        latest = releases["latest"]
+        parts += [
+            _metric("easel_release_in_use", "Version in use; 0: none yet.", "gauge", [({}, releases["in_use"])]),
+            _metric("easel_release_latest", "Version of the newest release.", "gauge", [({}, latest["version"])]),
+            _metric(
+                "easel_release_quality",
+                "Quality of the newest release, and of what it was compared with.",
+                "gauge",
+                [({"of": "latest"}, latest["quality"]), ({"of": "parent"}, latest["parent_quality"])],
             ),
         ]
     return "".join(parts)

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from server.deployment import Fleet
 from server.enrolment import Enrolment
+from server.events import EventLog, Say
 from server.gate import Gate, serve
 from server.launch import Where, launch
+from server.places import SERVERAPP
 from server.presence import only_one, registry, utc_now
 from server.registrar import Registrar
+from server.standing import Standing
 from server.state import RoundState, StateStore
+from server.status_service import serve_status
 from server.superlink import SuperLink, end_orphan
 from shared_model.errors import EaselError, FederationError, MissingError
+from shared_model.processes import end_marked
 
 __all__ = ["operate"]
 
+EVENTS = "events.jsonl"
 _SYNC_S = 5.0
 _LINGER_S = 120.0
 _EXPIRES_SOON_DAYS = 30
 
 
-def operate(fleet: Fleet, *, backbone: str, resume: bool, say: Callable[[str], None]) -> RoundState:
+def operate(fleet: Fleet, *, backbone: str, resume: bool, say: Say) -> RoundState:
     """Run all rounds that are left, for the devices of this fleet.
 
     Parameters
@@ -55,6 +58,8 @@ def operate(fleet: Fleet, *, backbone: str, resume: bool, say: Callable[[str], N
         if end_orphan(fleet.run / "flower"):
             say("ended the SuperLink of an earlier start")
         _require_free(config.listen, config.port)
+        if end_marked(fleet.run / SERVERAPP):
+            say("ended the ServerApp of an earlier start")
         fleet.run.mkdir(mode=0o700, exist_ok=True)
         with StateStore(fleet.run).lock(wait_s=_LINGER_S):  # a ServerApp outlives a killed SuperLink for a while
             pass
@@ -65,28 +70,56 @@ def operate(fleet: Fleet, *, backbone: str, resume: bool, say: Callable[[str], N
             node_auth=True,
             beside=lambda link: _beside(fleet, link, say=say),
         )
-        return launch(fleet.federation, run_dir=fleet.run, backbone=backbone, where=where, say=say)
+        log = EventLog(fleet.run / EVENTS, clock=utc_now)
+
+        def tell(text: str, *, event: str = "note", facts: Mapping[str, Any] | None = None) -> None:
+            say(text, event=event, facts=facts)
+            if event == "round":
+                log.write(event, facts)
+
+        def told(state: RoundState) -> int:
+            """Look it up: a ServerApp may have gone on while no launcher was there to tell of its rounds."""
+            found = log.rounds_told(state.run)
+            return state.round if found is None else found
+
+        return launch(fleet.federation, run_dir=fleet.run, backbone=backbone, where=where, say=tell, told=told)
 
 
 @contextlib.contextmanager
-def _beside(fleet: Fleet, link: SuperLink, *, say: Callable[[str], None]) -> Iterator[None]:
+def _beside(fleet: Fleet, link: SuperLink, *, say: Say) -> Iterator[None]:
     """Keep the SuperLink's list of devices, and let devices in through the gate."""
     config, known = fleet.config(), registry(fleet)
     registrar = Registrar(link.address, ca=fleet.ca, registry=known)
-    log = _Log(fleet.run / "events.jsonl")
+    log = EventLog(fleet.run / EVENTS, clock=utc_now)
+    latest: list[dict[str, str]] = [{}]  # replaced, never changed: the page is served by other threads
 
     def follow() -> None:
         done = registrar.sync()
+        latest[0] = done.states
         if done.added or done.removed:
-            log.write("devices", added=done.added, removed=done.removed, enrolled=len(done.states))
+            log.write("devices", {"added": done.added, "removed": done.removed, "enrolled": len(done.states)})
 
+    standing = Standing(fleet, clock=utc_now, states=lambda: latest[0])
     gate = Gate(Enrolment(fleet, known, changed=follow), known, upstream=f"https://{link.address}", ca=fleet.ca)
     ended = threading.Event()
     keeper = threading.Thread(target=_keep, args=(follow, ended, log), name="registrar", daemon=True)
     follow()
-    with serve(gate, host=config.listen, port=config.port, certificate=fleet.certificate, key=fleet.key):
-        log.write("started", port=config.port)
-        say(f"devices come to port {config.port} ({', '.join(fleet.facts(now=utc_now())['hosts'])})")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(
+            serve(gate, host=config.listen, port=config.port, certificate=fleet.certificate, key=fleet.key)
+        )
+        log.write("started", {"port": config.port})
+        say(
+            f"devices come to port {config.port} ({', '.join(fleet.facts(now=utc_now())['hosts'])})",
+            event="started",
+            facts={"port": config.port},
+        )
+        if config.status_port:
+            try:
+                port = stack.enter_context(serve_status(standing.facts, port=config.status_port))
+                say(f"status: http://127.0.0.1:{port}")
+            except FederationError as error:
+                say(f"note: {error.message}; {error.hint}")
         keeper.start()
         try:
             yield
@@ -97,7 +130,7 @@ def _beside(fleet: Fleet, link: SuperLink, *, say: Callable[[str], None]) -> Ite
             log.write("stopped")
 
 
-def _keep(follow: Callable[[], None], ended: threading.Event, log: _Log) -> None:
+def _keep(follow: Callable[[], None], ended: threading.Event, log: EventLog) -> None:
     """Follow the registry until the end; a SuperLink that does not answer is asked again."""
     well = True
     while not ended.wait(_SYNC_S):
@@ -106,23 +139,8 @@ def _keep(follow: Callable[[], None], ended: threading.Event, log: _Log) -> None
             well = True
         except EaselError as error:
             if well and not ended.is_set():
-                log.write("trouble", what=error.message)
+                log.write("trouble", {"text": error.message})
             well = False
-
-
-class _Log:
-    """Structured events, one JSON object a line: counts and ports, no name and no address of any device."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-
-    def write(self, event: str, **values: Any) -> None:
-        line = json.dumps({"time": utc_now().isoformat(timespec="seconds"), "event": event, **values})
-        with self._lock, contextlib.suppress(OSError):
-            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "a", encoding="utf-8") as stream:
-                stream.write(line + "\n")
 
 
 def _require_free(host: str, port: int) -> None:

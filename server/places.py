@@ -12,11 +12,13 @@ from server.config import FederationConfig
 from shared_model.errors import ConfigError, MissingError
 from shared_model.weights import default_backbone_path
 
-__all__ = ["PLACES", "resolve_backbone", "split_run_config"]
+__all__ = ["PLACES", "SERVERAPP", "resolve_backbone", "split_run_config"]
 
 #: ``backbone``: a weights file, empty for the one easel ships; ``devices-dir``: read by simulated
 #: devices; ``run-dir``: where state and results go.
 PLACES = ("backbone", "devices-dir", "run-dir")
+#: In ``run-dir``: the mark of the ServerApp that is running (:mod:`shared_model.processes`).
+SERVERAPP = "serverapp.pid"
 
 
 def split_run_config(values: Mapping[str, Any]) -> tuple[dict[str, str], FederationConfig]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -82,17 +82,24 @@ def stop_fleet(fleet: Fleet, *, patience_s: float = 90.0) -> bool:
     return True
 
 
-def fleet_facts(fleet: Fleet, *, now: datetime) -> dict[str, Any]:
-    """Return how the fleet stands apart from its rounds, JSON-ready."""
+def fleet_facts(fleet: Fleet, *, now: datetime, states: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return how the fleet stands apart from its rounds, JSON-ready.
+
+    Parameters
+    ----------
+    fleet, now
+        The fleet, and the time.
+    states
+        What :func:`connected` returned, where it is known already.
+    """
     counts = dict.fromkeys(("invited", "enrolled", "revoked"), 0)
     for device in registry(fleet).devices().values():
         counts[device.state] += 1
-    states = list(connected(fleet).values())
     return {
         "folder": str(fleet.folder),
         "process": running(fleet),
         "devices": counts,
-        "online": states.count("online"),
+        "online": list((connected(fleet) if states is None else states).values()).count("online"),
         **fleet.facts(now=now),
     }
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["declare"]
 
-PORT = 39320
+PORT = 39320  # as in server.deployment, which needs more than --help may load
 
 
 def declare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

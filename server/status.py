@@ -16,6 +16,7 @@ from server.config import FederationConfig
 from server.ledger import ServerLedger
 from server.outputs import BACKBONE, privacy_facts
 from server.places import resolve_backbone
+from server.reasons import explain
 from server.report import shown
 from server.state import RoundState, StateStore
 from server.superlink import program
@@ -56,7 +57,9 @@ def facts(run_dir: Path) -> dict[str, Any]:
         "finished": state.round >= config.rounds,
         "accepted": sum(report.accepted for report in state.reports),
         "asked": sum(report.asked for report in state.reports),
+        "cohort": {"population": config.population, "planned": config.planned, "needed": config.needed},
         "dropped": dict(sorted(reasons.items())),
+        "dropped_in_words": {reason: explain(reason) for reason in sorted(reasons)},
         "skipped_rounds": [report.round for report in state.reports if not report.released],
         "bytes_down": sum(report.bytes_down for report in state.reports),
         "bytes_up": sum(report.bytes_up for report in state.reports),
@@ -78,6 +81,13 @@ def show(run_dir: Path, *, as_json: bool) -> str:
     lines += [f"  {report.line(rounds=planned)}" for report in (state.reports if state else ())]
     if found["under_way"]:
         lines.append(f"  round {found['rounds_done'] + 1} is under way; its privacy is charged")
+    cohort = found["cohort"]
+    lines.append(
+        f"cohort: {cohort['planned']} of {cohort['population']} devices planned a round, {cohort['needed']} needed; "
+        f"{found['accepted']} of {found['asked']} replies used so far"
+    )
+    lines += [f"  not used: {count} {reason}. {explain(reason)}".rstrip() for reason, count in found["dropped"].items()]
+    lines.append(f"traffic: {found['bytes_down'] / 1e6:.3g} MB down, {found['bytes_up'] / 1e6:.3g} MB up")
     lines.append(f"privacy: {privacy['says']}")
     if privacy["simulated"]:
         lines.append(f"  nominal epsilon {shown(privacy['epsilon'])}, this run's own {shown(privacy['run_epsilon'])}")

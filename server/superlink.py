@@ -141,6 +141,7 @@ def superlink(
     certificates: Mapping[str, Path] | None = None,
     simulation: bool = False,
     node_auth: bool = False,
+    database: bool = True,
 ) -> Iterator[SuperLink]:
     """Run a SuperLink as long as the block lasts.
 
@@ -158,6 +159,8 @@ def superlink(
         Simulate the devices (Flower's Ray engine) instead of waiting for SuperNodes.
     node_auth
         Accept only SuperNodes whose keys are registered; needs certificates.
+    database
+        Keep nodes and messages in a file, so that another start goes on with them; else in memory.
 
     Raises
     ------
@@ -172,7 +175,10 @@ def superlink(
     _prepare(folder, address, certificates)
     command = [program("flower-superlink"), "--host", host, "--port", str(port)]
     command += ["--disable-runtime-dependency-installation"]
-    command += ["--simulation"] if simulation else ["--database", str(folder / "superlink.db")]
+    if simulation:
+        command += ["--simulation"]
+    elif database:
+        command += ["--database", str(folder / "superlink.db")]
     command += ["--enable-supernode-auth"] if node_auth else []
     if certificates is None:
         command += ["--insecure"]

@@ -15,12 +15,21 @@ from pathlib import Path
 
 from shared_model.files import write_atomic
 
-__all__ = ["end", "end_marked", "mark"]
+__all__ = ["alive", "end", "end_marked", "mark"]
 
 
 def mark(path: Path, pid: int) -> None:
     """Write down a process that was just started, for :func:`end_marked`."""
     write_atomic(path, f"{pid} {_born(pid)}\n".encode(), mode=0o600)
+
+
+def alive(path: Path) -> bool | None:
+    """Say whether the process that was marked still runs; None if none is marked."""
+    try:
+        number, born = path.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return number.isdigit() and _born(int(number)) == born
 
 
 def end_marked(path: Path, *, patience_s: float = 20.0) -> bool:
@@ -43,6 +52,9 @@ def end(pid: int, *, gone: Callable[[], bool], patience_s: float = 20.0) -> None
     last = time.monotonic() + patience_s
     while not gone() and time.monotonic() < last:
         time.sleep(0.1)
+    if not gone():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 

@@ -42,14 +42,23 @@ def run(arguments: argparse.Namespace) -> int:
     _end_supervisor(folder)
     end_orphan(Membership.node(folder))
     told = _sign_off(folder, console)
+    releases, painting = _forget_releases(folder, console)
     gone = forget(folder, ledger=arguments.forget_ledger)
     if arguments.forget_ledger:
         _forget_witness(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()
     kept = (folder / "ledger.json").exists()
-    console.facts({"removed": gone, "server_told": told, "ledger_kept": kept})
+    facts = {"removed": gone, "releases_removed": releases, "release_kept": painting}
+    console.facts({**facts, "server_told": told, "ledger_kept": kept})
     console.say(f"removed {', '.join(gone)}" if gone else "there was nothing to remove")
+    if releases:
+        console.say(f"removed what was fetched: release {', '.join(map(str, releases))}")
+    if painting is not None:
+        console.say(
+            f"kept release {painting}, which paints your pictures and fits your heads; to go back to the backbone that "
+            f"came with easel: easel models use default, then easel models remove {painting}"
+        )
     if kept:
         console.say(
             f"kept {folder / 'ledger.json'}, your record of what was given away (easel privacy {folder}); "
@@ -96,6 +105,24 @@ def _sign_off(folder: Path, console: Console) -> bool | None:
         )
         return False
     return True
+
+
+def _forget_releases(folder: Path, console: Console) -> tuple[list[int], int | None]:
+    """Remove what was fetched from the fleet, but for the release that paints; return what went and what stayed."""
+    from client.models import Models, models_folder
+    from client.shelf import Shelf
+    from shared_model.signatures import read_public
+
+    path = folder / "signing.pub"
+    if not path.exists():
+        return [], None
+    try:
+        shelf, painting = Shelf(models_folder(), root=read_public(path)), Models(models_folder()).in_use()
+        gone = shelf.forget(keep=painting)
+    except EaselError as error:
+        console.warn(f"releases of the fleet stay here: {error.message}", hint=error.hint or "easel models list")
+        return [], None
+    return gone, painting.version if painting is not None and painting.fleet == shelf.fleet else None
 
 
 def _forget_witness(folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.console import Console, format_bytes
-from shared_model.errors import EaselError, MissingError
+from shared_model.errors import EaselError, InputError, MissingError
 
 if TYPE_CHECKING:
     from client.carry import Carried
@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="carry your heads over: tunings are lost, the heads as they are come back with their backbone",
     )
-    for action in (listing, fetch, check, use):
+    remove = actions.add_parser(
+        "remove", help="remove a release that is not in use", epilog="example: easel models remove 2"
+    )
+    remove.add_argument("version", metavar="VERSION", help="a version, or FLEET/VERSION")
+    for action in (listing, fetch, check, use, remove):
         action.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -58,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _verify(models, arguments.version, console)
     if arguments.action == "fetch":
         return _fetch(models, arguments, console)
+    if arguments.action == "remove":
+        return _remove(models, arguments.version, console)
     return _use(models, arguments, console)
 
 
@@ -168,6 +174,18 @@ def _fetch(models: Models, arguments: argparse.Namespace, console: Console) -> i
     return 0
 
 
+def _remove(models: Models, word: str, console: Console) -> int:
+    release = models.find(word)
+    if release is None:
+        raise InputError("the backbone that came with easel is part of it", hint="remove a fetched release")
+    if release == models.in_use():
+        raise InputError(f"release {word} is in use", hint="easel models use default, then remove it")
+    models.remove(release)
+    console.facts({"removed": release.version, "fleet": release.fleet})
+    console.say(f"removed release {release.version}")
+    return 0
+
+
 def _use(models: Models, arguments: argparse.Namespace, console: Console) -> int:
     from client.carry import carry, carry_shipped, survey
     from client.store import Home
@@ -201,6 +219,7 @@ def _report(release: Installed | None, own: list[Carried], backbone: Backbone, *
     console.say(
         "painting with " + ("the backbone that came with easel" if release is None else f"release {release.version}")
     )
+    console.say("easel serve, studio or watch that run already take it when they are started again")
     others = [head for head in own if head.state in ("kept", "refit")]
     if not others:
         return

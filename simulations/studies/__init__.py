@@ -20,6 +20,11 @@ __all__ = ["STUDIES", "describe", "run_study", "study_parser"]
 #: Name to (module, what it answers in one line).
 STUDIES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
+        "arrivals": (
+            "simulations.studies.arrivals",
+            "how rounds find cohorts among devices that come and go",
+        ),
+        "capacity": ("simulations.studies.capacity", "where one server of a fleet ends: polls, replies, bytes"),
         "flicker": ("simulations.studies.flicker", "how steady is a painted clip whose motion is known"),
         "malicious": ("simulations.studies.malicious", "how far can a fifth of the devices push the backbone"),
         "pairs": ("simulations.studies.pairs", "draw fresh pairs of photos and paintings to measure on"),

@@ -246,3 +246,22 @@ def test_a_head_fits_the_release_it_is_made_with(
     save_picture(picture, smooth(4))
     assert main(["personalize", "new", str(picture), "--budget", "0"]) == 0
     check_match(Home.default().load_head("new"), other)
+
+
+def test_leaving_takes_what_was_fetched_and_keeps_what_paints(
+    shelf: Shelf, easel_home: Path, other: Backbone, backbone: Backbone, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = install(shelf, other), install(shelf, backbone, version=2)
+    elsewhere = install(Shelf(easel_home / "models", root=bytes(32)), other)
+    (shelf.folder / "partial").mkdir(exist_ok=True)
+    assert main(["models", "use", f"{shelf.fleet}/2"]) == 0
+    assert "when they are started again" in capsys.readouterr().out
+    assert shelf.forget(keep=Models(easel_home / "models").in_use()) == [1]
+    assert not first.folder.exists() and not (shelf.folder / "partial").exists()
+    assert second.load() is not None and elsewhere.folder.exists(), "and another fleet's stay"
+    assert main(["models", "remove", f"{shelf.fleet}/2"]) == 2
+    assert "is in use" in capsys.readouterr().err
+    assert main(["models", "use", "default"]) == 0 and main(["models", "remove", "default"]) == 2
+    assert main(["models", "remove", f"{shelf.fleet}/2"]) == 0
+    assert [item.fleet for item in Models(easel_home / "models").installed()] == [elsewhere.fleet]
+    assert shelf.forget(keep=None) == [] and not shelf.folder.exists() and shelf.forget(keep=None) == []

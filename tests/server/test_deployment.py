@@ -1,9 +1,11 @@
 """A fleet's folder: readable by its owner only, never overwritten, good certificates, keys that hand over."""
 
 import json
+import re
+import shutil
 import ssl
 import stat
-import tomllib
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from cryptography.hazmat.primitives import serialization
 
 from server.authority import certificate_names, expiry, issue, make_authority, public_raw, rotation, verify_rotation
 from server.authority import make_signing_key as new_key
+from server.cli import _parser
 from server.config import FederationConfig
-from server.deployment import Fleet, ServerConfig, create, renew_certificate, rotate_signing_key
+from server.deployment import RELEASE_PORT, Fleet, ServerConfig, create, renew_certificate, rotate_signing_key
+from server.release_commands import PORT
 from shared_model.errors import ConfigError, InputError, MissingError, StorageError
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -137,11 +141,33 @@ def test_service_files_name_the_folder(tmp_path: Path) -> None:
     fleet = create(tmp_path / 'a "fleet" of 100%', hosts=[], now=NOW)
     unit = (fleet.folder / "deploy" / "easel-server.service").read_text()
     line = next(line for line in unit.splitlines() if line.startswith("ExecStart="))
-    assert line.endswith('a \\"fleet\\" of 100%%"') and " run " in line
+    quoted = '"' + str(fleet.folder).replace('"', '\\"').replace("%", "%%") + '"'
+    assert line.endswith(f" run {quoted} --log-format json")
     for wanted in ("NoNewPrivileges=yes", "UMask=0077", "ProtectSystem=strict", "Restart=on-failure"):
         assert wanted in unit
+    releases = (fleet.folder / "deploy" / "easel-releases.service").read_text()
+    assert f"release serve --folder {quoted} --port 39320\n" in releases and RELEASE_PORT == PORT == 39320
     yaml = pytest.importorskip("yaml", reason="reads the compose file")
-    service = yaml.safe_load((fleet.folder / "deploy" / "compose.yaml").read_text())["services"]["easel-server"]
-    assert "FROM flwr/superlink:1.41.0\n" in service["build"]["dockerfile_inline"]
-    assert service["ports"] == ["39300:39300"] and service["cap_drop"] == ["ALL"]
-    assert tomllib.loads(fleet.server.read_text())["control_port"] == 39310
+    services = yaml.safe_load((fleet.folder / "deploy" / "compose.yaml").read_text())["services"]
+    assert set(services) == {"easel-server", "easel-releases"}
+    for service, port in zip(services.values(), ("39300", "39320"), strict=True):
+        assert "FROM flwr/superlink:1.41.0\n" in service["build"]["dockerfile_inline"]
+        assert service["ports"] == [f"{port}:{port}"] and service["cap_drop"] == ["ALL"] and service["read_only"]
+    for service in services.values():  # the commands exist, with these options
+        _parser().parse_args(service["command"])
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("needs systemd-analyze")
+    fleet = create(tmp_path / "a fleet", hosts=[], now=NOW)
+    units = [fleet.folder / "deploy" / name for name in ("easel-server.service", "easel-releases.service")]
+    for unit in units:  # the tests' interpreter may have no easel-server beside it, and /home may not be there
+        unit.write_text(re.sub(r'^Exec(\w+)="[^"]*"', r"Exec\1=/bin/true", unit.read_text(), flags=re.M))
+    done = subprocess.run([program, "verify", "--man=no", *units], capture_output=True, text=True, timeout=60)
+    complaints = [line for line in done.stderr.splitlines() if "easel-" in line]
+    assert not complaints, done.stderr
+    units[0].write_text(units[0].read_text().replace("Restart=on-failure", "Restart=sometimes"))
+    again = subprocess.run([program, "verify", "--man=no", units[0]], capture_output=True, text=True, timeout=60)
+    assert "sometimes" in again.stderr, "it does look"

@@ -12,7 +12,6 @@ import pytest
 
 from server.cli import main
 from server.deployment import Fleet
-from server.metrics import exposition
 from server.presence import running, stop_fleet
 from shared_model.invitation import Invitation
 
@@ -120,26 +119,6 @@ def test_stop_ends_the_process_that_holds_the_fleet(fleet: Path, capsys: pytest.
         if process.stdout is not None:
             process.stdout.close()
     assert running(Fleet.open(fleet)) is None, "a lock file that is left over means nothing"
-
-
-def test_metrics_are_well_formed_and_escape() -> None:
-    run = {
-        "rounds_done": 3,
-        "rounds_planned": 10,
-        "asked": 30,
-        "accepted": 27,
-        "dropped": {'a "bad"\nreason\\': 3},
-        "skipped_rounds": [2],
-        "bytes_down": 100,
-        "bytes_up": 25,
-        "privacy": {"epsilon": 1.5, "run_epsilon": None},
-    }
-    text = exposition(run, None)
-    assert 'easel_replies_dropped_total{reason="a \\"bad\\"\\nreason\\\\"} 3\n' in text
-    assert 'easel_privacy_epsilon{of="fleet"} 1.5\n' in text and 'of="run"' not in text
-    for line in text.splitlines():
-        assert line.startswith("#") or len(line.rsplit(" ", 1)) == 2
-    assert exposition(None, None) == ""
 
 
 def test_help_is_quick_and_loads_neither_torch_nor_flower() -> None:
