@@ -37,7 +37,7 @@ PRIVATE = frozenset(
     "client.taste shared_model.head_format shared_model.look shared_model.mix shared_model.redact "
     "client.atelier client.gallery client.strokes client.tasting client.views "
     "client.studio.facts client.studio.gate client.studio.jobs "
-    "client.warm_painter "
+    "client.commissions client.warm_painter "
     "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )
@@ -53,8 +53,9 @@ QUIET = PRIVATE | frozenset(
 )
 # The service of one's own computer and its client: gRPC, and never a federation.
 DAEMON = frozenset(
-    "client.commands.serve client.daemon.catalog client.daemon.guards client.daemon.painter client.daemon.replies "
-    "client.daemon.server client.daemon.uploads client.studio_client".split()
+    "client.commands.serve client.daemon.catalog client.daemon.choices client.daemon.guards client.daemon.painter "
+    "client.daemon.replies client.daemon.server client.daemon.uploads "
+    "client.studio_client client.studio_replies".split()
 )
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
