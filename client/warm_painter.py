@@ -91,7 +91,7 @@ class WarmPainter:
         picture = load_picture(photo, max_pixels=self.max_pixels)
         self._check_size(picture, painter.recipe.options)
         job.report("painting", 0.1)
-        painted = painter.paint(picture)
+        painted = painter.paint(picture, watch=lambda share: job.report("painting", 0.1 + 0.75 * share))
         job.report("writing", 0.85)
         data = painter.encode(painted, suffix=FORMATS[commission.format])
         height, width = painted.rgb.shape[:2]

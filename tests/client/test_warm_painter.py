@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from client.commissions import Commission, Lesson
-from client.jobs import DroppedError, Job
+from client.jobs import DroppedError, Job, News
 from client.store import Home
 from client.warm_painter import WarmPainter
 from shared_model.backbone import Backbone
@@ -57,7 +57,7 @@ def test_a_painting_is_what_the_engine_paints_with_the_settings_inside(
     assert (painted.width, painted.height, painted.format) == (56, 40, "png")
     assert json.loads(painted.settings)["options"]["seed"] == 3
     assert b"easel" in painted.data
-    assert stages == ["reading", "painting", "writing"]
+    assert list(dict.fromkeys(stages)) == ["reading", "painting", "writing"]
     assert not np.array_equal(load_picture(painted.data).rgb, load_picture(photo).rgb)
 
 
@@ -132,6 +132,22 @@ def test_a_cancelled_job_paints_nothing(atelier: WarmPainter, photo: bytes, monk
     monkeypatch.setattr(atelier.engine, "stylize", None)
     with pytest.raises(DroppedError):
         atelier.stylize(job, photo, commission=Commission((("tiny", 1.0),)))
+
+
+def test_a_large_picture_is_given_up_between_two_bands(atelier: WarmPainter, photo: bytes) -> None:
+    atelier.engine.rows = 16
+    shares: list[float] = []
+    job = Job("a", lambda job: None)
+
+    def tell(news: News) -> None:
+        shares.append(news.fraction)
+        if news.fraction > 0.7:
+            job.cancel()
+
+    job.tell = tell
+    with pytest.raises(DroppedError):
+        atelier.stylize(job, photo, commission=Commission((("tiny", 1.0),), {"size_px": 260}))
+    assert len(shares) > 4 and shares == sorted(shares) and shares[-1] < 0.8
 
 
 def test_a_head_is_made_saved_and_usable(atelier: WarmPainter, home: Home, photo: bytes) -> None:
