@@ -16,6 +16,7 @@ import uvicorn
 from client.atelier import Atelier
 from client.studio.app import build_app
 from client.studio.desk import Desk
+from client.studio.fleet import Fleet
 from client.studio.gate import Gate
 from client.studio.jobs import Jobs
 from shared_model.errors import InputError
@@ -59,20 +60,23 @@ def bind(port: int | None) -> socket.socket:
 def serve(atelier: Atelier, listener: socket.socket, *, gate: Gate) -> None:
     """Serve until Ctrl-C or a polite kill."""
     jobs = Jobs()
+    desk = Desk(atelier, jobs=jobs)
     try:
-        _server(atelier, jobs, gate).run(sockets=[listener])
+        _server(desk, gate).run(sockets=[listener])
     finally:
         jobs.close()
+        desk.fleet.close()
         listener.close()
 
 
 @contextlib.contextmanager
-def serving(atelier: Atelier, *, port: int = 0) -> Iterator[Gate]:
+def serving(atelier: Atelier, *, port: int = 0, fleet: Fleet | None = None) -> Iterator[Gate]:
     """Serve in a thread for as long as the context lasts; yields the gate, which knows the address."""
     listener = bind(port)
     gate = Gate(listener.getsockname()[1])
     jobs = Jobs()
-    server = _server(atelier, jobs, gate)
+    desk = Desk(atelier, jobs=jobs, fleet=fleet)
+    server = _server(desk, gate)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True, name="studio")
     thread.start()
     try:
@@ -82,6 +86,7 @@ def serving(atelier: Atelier, *, port: int = 0) -> Iterator[Gate]:
     finally:
         server.should_exit = True
         jobs.close()
+        desk.fleet.close()
         thread.join(10)
         listener.close()
 
@@ -110,10 +115,10 @@ class _Server(uvicorn.Server):
                 signal.signal(number, old)
 
 
-def _server(atelier: Atelier, jobs: Jobs, gate: Gate) -> uvicorn.Server:
+def _server(desk: Desk, gate: Gate) -> uvicorn.Server:
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
-        build_app(Desk(atelier, jobs=jobs), gate=gate),
+        build_app(desk, gate=gate),
         access_log=False,  # addresses hold names of pictures
         date_header=False,
         h11_max_incomplete_event_size=32 << 10,

@@ -3,7 +3,7 @@
 import { get, picture, post, remove } from "./api.js";
 import { $, announce, button, bytes, confirmed, element, guarded, save, several, showSoon } from "./dom.js";
 import { nameOf } from "./heads.js";
-import { close, open, setHead, setLook, setOptions, work } from "./paint.js";
+import { close, fileName, open, setHead, setLook, setOptions, work } from "./paint.js";
 
 const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
@@ -85,8 +85,7 @@ function keeper(painting) {
 }
 
 async function download(painting) {
-  const head = painting.head.startsWith("style:") ? "style" : painting.head;
-  save(await picture(`/api/paintings/${painting.id}/file`), `${painting.title}-${head}.png`);
+  save(await picture(`/api/paintings/${painting.id}/file`), fileName(painting.title, painting.head));
 }
 
 const drop = guarded(async (painting, item) => {
