@@ -17,11 +17,12 @@ import torch
 from client.batch import Painter
 from client.engine import Engine
 from client.gallery import CAP_BYTES, Gallery, Painting, digest
-from client.order import Order, parse_mix
+from client.order import Order
 from client.personalize import Patience, personalize
 from client.recipe import Recipe
 from client.store import HeadFile, Home
 from client.strokes import Trace, trace
+from client.style_names import MIX, STYLE, parts_of
 from client.views import encode_view, shrink, stem, within
 from shared_model.backbone import Backbone
 from shared_model.config import HeadConfig
@@ -29,17 +30,16 @@ from shared_model.errors import CompatibilityError, EaselError, InputError
 from shared_model.head import Head
 from shared_model.images import Picture, encode_picture, load_picture, load_tensor, resize_short, to_tensor, to_uint8
 from shared_model.look import Look
-from shared_model.mix import mix, shares
+from shared_model.mix import mix
 from shared_model.samples import sample_photos
 from shared_model.stylize import Options, Watch, check_match
 
-__all__ = ["MAX_STYLES", "PAINT_PIXELS", "VIEW_PX", "Atelier", "open_atelier", "parts_of"]
+__all__ = ["MAX_STYLES", "PAINT_PIXELS", "VIEW_PX", "Atelier", "open_atelier"]
 
 VIEW_PX = 1600  # longest side of what the page shows
 THUMB_PX = 288
 PAINT_PIXELS = 40_000_000  # larger photos are painted at this size; the command line has no such limit
 MAX_STYLES = 10
-_STYLE, _MIX = "style:", "mix:"
 _SAMPLE_PX = 768  # samples are small; paintings of them need not be
 _HEADS_SAMPLE = 1  # the photo that shows what a head does
 _REMEMBERED = 4  # decoded photos and heads kept in memory
@@ -172,7 +172,7 @@ class Atelier:
         InputError
             If it is a mix, whose strokes are of several heads at once.
         """
-        if head.startswith(_MIX):
+        if head.startswith(MIX):
             raise InputError("the strokes of a mix cannot be followed", hint="choose one of its heads")
         bent = self._painter(head, options, look).head
         with self._painting():
@@ -198,7 +198,7 @@ class Atelier:
     def heads(self) -> list[dict[str, Any]]:
         """List what can be painted with: styles made on the spot, own heads, shipped heads."""
         listed = [
-            {"id": f"{_STYLE}{name}", "name": "", "kind": "style", "pictures": list(pictures)}
+            {"id": f"{STYLE}{name}", "name": "", "kind": "style", "pictures": list(pictures)}
             for name, pictures in self.gallery.styles()
         ]
         for file in self.home.heads():
@@ -230,7 +230,7 @@ class Atelier:
         if all(known != identity for known, _ in self.gallery.styles()):
             styles = [self._style_picture(name) for name in names]
             self.gallery.add_style(names, Head.fit(styles, backbone=self.backbone).to_bytes())
-        return f"{_STYLE}{identity}"
+        return f"{STYLE}{identity}"
 
     def learn(
         self,
@@ -266,8 +266,8 @@ class Atelier:
         With ``paintings`` also all paintings that were made with it, alone or in a mix, kept ones too: their strokes
         are pieces of the pictures it was made from.
         """
-        if head.startswith(_STYLE):
-            self.gallery.delete_style(head.removeprefix(_STYLE))
+        if head.startswith(STYLE):
+            self.gallery.delete_style(head.removeprefix(STYLE))
         else:
             with contextlib.suppress(EaselError):  # a damaged head has none
                 self.gallery.delete_view(_view_of(self._head(head)))
@@ -309,8 +309,8 @@ class Atelier:
         return Painter(self.engine, bent, recipe)
 
     def _head(self, head: str) -> Head:
-        styled = head.startswith(_STYLE)
-        path = self.gallery.style(head.removeprefix(_STYLE)) if styled else self.home.find(head).path
+        styled = head.startswith(STYLE)
+        path = self.gallery.style(head.removeprefix(STYLE)) if styled else self.home.find(head).path
         key = (str(path), path.stat().st_mtime_ns)
         with self._memory:
             if key in self._heads:
@@ -351,22 +351,6 @@ class Atelier:
 def _view_of(head: Head) -> str:
     """Return what the small picture of a head is stored as."""
     return f"{digest(Recipe.of(head, name='', options=Options()).head_digest.encode())}-head"
-
-
-def parts_of(head: str) -> tuple[tuple[str, float], ...]:
-    """Return names and shares of the heads that ``head`` means: a head's name, ``mix:NAME=W,NAME=W``; none of a style.
-
-    Raises
-    ------
-    InputError
-        If it is a mix that cannot be read.
-    """
-    if head.startswith(_STYLE):
-        return ()
-    if not head.startswith(_MIX):
-        return ((head, 1.0),)
-    found = [(name, weight) for name, weight in parse_mix([head.removeprefix(_MIX)]) if weight]
-    return tuple(zip([name for name, _ in found], shares([weight for _, weight in found]), strict=True))
 
 
 def open_atelier(*, device: str = "auto", cap_bytes: int = CAP_BYTES) -> Atelier:

@@ -98,6 +98,7 @@ class Fleet:
         told: dict[str, Any] = {"joined": False, "folder": str(self.folder), "taking_part": self._taking_part()}
         with contextlib.suppress(OSError, ValueError):
             device = tomllib.loads((self.folder / "device.toml").read_text(encoding="utf-8"))
+            told["set_up"] = True
             told |= {key: str(device[key]) for key in ("photos", "art") if key in device}
         try:
             known = Membership.load(self.folder)

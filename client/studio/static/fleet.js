@@ -13,7 +13,11 @@ const WHAT = [
 export function fleet({ fleet: known, participations }, again) {
   if (known.joined) return member(known, again);
   const none = "Painting and learning heads need none.";
-  const told = participations ? "This device trains with a fleet no more." : "This device takes part in no fleet.";
+  const told = known.taking_part || known.set_up
+    ? "This device is set up to train with others, but has joined no fleet: joining did not finish, or it was set up by hand."
+    : participations
+      ? "This device trains with a fleet no more."
+      : "This device takes part in no fleet.";
   return [element("p", {}, `${told} ${none}`), form(known, again)];
 }
 

@@ -2,7 +2,7 @@
 
 import { follow, get, post, remove, upload } from "./api.js";
 import { $, announce, button, complain, confirmed, element, guarded, several, showInTurn, showSoon, tell } from "./dom.js";
-import { isMix, isStyle, onHeadChange, options, partsOf, setHead, setLook, setOptions, work } from "./paint.js";
+import { isMix, isStyle, onHeadChange, options, partsOf, setHead, setLook, setOptions, sharesOf, work } from "./paint.js";
 
 const PLAIN = { options: { strength: 1, detail: 0.5, keep_color: false }, look: {} };
 
@@ -23,15 +23,8 @@ export function nameOf(id) {
   const head = heads.find((one) => one.id === id);
   if (head?.kind === "style") return `Your ${several(head.pictures.length, "picture")}`;
   if (isStyle(id)) return "Your pictures";
-  if (isMix(id)) return [...sharesOf(id)].map(([name, share]) => `${name} ${share} %`).join(", ");
+  if (isMix(id)) return [...partsOf(id).keys()].join(" + ");
   return id;
-}
-
-/** Names and shares of a mix in percent. */
-export function sharesOf(id) {
-  const parts = partsOf(id);
-  const all = [...parts.values()].reduce((sum, weight) => sum + weight, 0);
-  return new Map([...parts].map(([name, weight]) => [name, Math.round((100 * weight) / all)]));
 }
 
 /** Show the heads as one group of choices: arrow keys move, each move paints. */

@@ -2,7 +2,7 @@
 
 import { $, complain, element } from "./dom.js";
 import { onListChange } from "./heads.js";
-import { onHeadChange, partsOf, setHead, work } from "./paint.js";
+import { onHeadChange, partsOf, setHead, sharesOf, work } from "./paint.js";
 
 const MOST = 8;
 let sliding = false; // a change that comes from here is not put back into the sliders
@@ -41,17 +41,23 @@ function slide(input) {
   }
   showShares();
   if (!used.length) return undefined; // the painting stays until a style is chosen
-  const weights = used.map((one) => `${one.dataset.head}=${one.value}`).join(",");
   sliding = true;
-  setHead(used.length > 1 ? `mix:${weights}` : used[0].dataset.head, { delay: 160 });
+  setHead(wanted(), { delay: 160 });
   sliding = false;
   return undefined;
 }
 
+/** What the sliders say: a mix, a head, or nothing. */
+function wanted() {
+  const used = rows().filter((one) => Number(one.value) > 0);
+  if (used.length < 2) return used[0]?.dataset.head ?? "";
+  return `mix:${used.map((one) => `${one.dataset.head}=${one.value}`).join(",")}`;
+}
+
 function showShares() {
-  const all = rows().reduce((sum, one) => sum + Number(one.value), 0);
+  const shares = sharesOf(wanted());
   for (const one of rows()) {
-    one.parentElement.querySelector("output").value = `${all ? Math.round((100 * one.value) / all) : 0} %`;
+    one.parentElement.querySelector("output").value = `${shares.get(one.dataset.head) ?? 0} %`;
     one.style.setProperty("--filled", `${one.value}%`);
   }
 }

@@ -139,6 +139,19 @@ export function partsOf(head) {
   return new Map(head.slice(4).split(",").map((part) => [part.split("=")[0], Number(part.split("=")[1])]));
 }
 
+/** Names and shares of the heads of a mix in whole percent; they add up to 100. */
+export function sharesOf(head) {
+  const parts = [...partsOf(head)];
+  const all = parts.reduce((sum, [, weight]) => sum + weight, 0);
+  const exact = parts.map(([name, weight]) => [name, (100 * weight) / all]);
+  const shares = new Map(exact.map(([name, share]) => [name, Math.floor(share)]));
+  let left = 100 - [...shares.values()].reduce((sum, share) => sum + share, 0);
+  for (const [name] of exact.sort((one, other) => (other[1] % 1) - (one[1] % 1))) {
+    if (left-- > 0) shares.set(name, shares.get(name) + 1);
+  }
+  return shares;
+}
+
 /** What a painting with this head is called on the disk. */
 export function fileName(title, head) {
   return `${title}-${isStyle(head) ? "style" : [...partsOf(head).keys()].join("+").slice(0, 80)}.png`;

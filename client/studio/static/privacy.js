@@ -43,7 +43,7 @@ function verdict({ problem, participations, complete, sentences }) {
   }
   if (participations || !complete) return element("div", { class: "verdict" }, ...lines);
   const good = element("strong", {}, "Nothing has left this device.");
-  return element("div", { class: "verdict good" }, good, ...lines);
+  return element("div", { class: "verdict good" }, good, element("p", {}, "It has never taken part in training together."));
 }
 
 function stored({ bytes: used, cap_bytes: most, folder }) {
