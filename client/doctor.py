@@ -137,7 +137,13 @@ def _torch() -> list[Check]:
 
     devices = available_devices()
     threads = torch.get_num_threads()
-    checks = [Check("torch", "ok", f"torch {torch.__version__}, {threads} threads, devices: {', '.join(devices)}")]
+    checks = [
+        Check(
+            "torch",
+            "ok",
+            f"torch {torch.__version__}, {threads} thread{'' if threads == 1 else 's'}, devices: {', '.join(devices)}",
+        )
+    ]
     if devices == ("cpu",):
         checks.append(Check("torch", "ok", "no GPU found: easel paints on the CPU, about a second a picture"))
     return checks
