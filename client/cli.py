@@ -69,6 +69,13 @@ COMMANDS: dict[str, Command] = {
         "are whole, paintings are not painted again.",
         "easel watch ~/incoming --head oil -o ~/painted",
     ),
+    "live": Command(
+        "client.commands.live",
+        "paint what a camera, or the screen, shows as it happens",
+        "Paint the newest picture of a camera, of the screen or of a video again and again, and show it on a page of "
+        "this computer's browser. Nothing is recorded or sent.",
+        "easel live --head oil\n  easel live screen --head sketch --fps 4\n  easel live clip.mp4 --head oil",
+    ),
     "personalize": Command(
         "client.commands.personalize",
         "make a head of your own from pictures you like",

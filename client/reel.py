@@ -29,7 +29,13 @@ __all__ = ["SAVE_SUFFIXES", "can_hold", "check_space", "join", "read_comment", "
 
 SAVE_SUFFIXES = (".mkv", ".mov", ".mp4")
 _FORMATS = {".mkv": "matroska", ".mov": "mov", ".mp4": "mp4"}
-_ENCODERS = (("libx264", {"crf": "18", "preset": "veryfast", "bf": "0"}), ("mpeg4", {"q:v": "2"}))
+_ENCODERS = (
+    (
+        "libx264",
+        {"crf": "14", "tune": "psnr", "preset": "veryfast", "bf": "0"},
+    ),  # strokes are fine and must not flicker
+    ("mpeg4", {"q:v": "2"}),
+)
 _BT709 = 1
 _RESERVE = 64 << 20  # bytes of the disk that are left alone
 

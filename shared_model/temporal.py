@@ -40,7 +40,7 @@ class Blend:
     Parameters
     ----------
     keep
-        Its share where the photos agree perfectly: 0 nothing is carried, 0.92 the default, below 1.
+        Its share where the photos agree perfectly: 0 nothing is carried, 0.95 the default, below 1.
     tolerance
         Mean difference of the photos, in [0, 1], at which the share has fallen to 1/e of that; noise of the
         sensor lies well below, a moved edge above.
@@ -50,7 +50,7 @@ class Blend:
         Short side at which motion is looked for; larger frames are reduced for it, which saves time.
     """
 
-    keep: float = 0.92
+    keep: float = 0.95
     tolerance: float = 0.06
     cut: float = 0.12
     motion_px: int = 512

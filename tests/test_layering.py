@@ -45,7 +45,8 @@ PRIVATE = frozenset(
 QUIET = PRIVATE | frozenset(
     "client.data client.job_queue client.jobs client.joint_step client.ledger client.ledger_file "
     "client.local_settings "
-    "client.film client.films client.footage client.reel client.watch shared_model.tags "
+    "client.film client.films client.footage client.live_show client.live_view client.reel client.watch "
+    "shared_model.tags "
     "client.private_training client.secure_state shared_model.secure_sum shared_model.secure_terms "
     # Releases: what decides and what installs is apart from what fetches (client.fetch).
     "client.models client.release_source client.shelf shared_model.introduction shared_model.release_manifest "
@@ -60,7 +61,9 @@ DAEMON = frozenset(
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
 # The studio's shell serves a page to this computer; what it serves is made by modules that know no network.
-STUDIO = frozenset(f"client.studio.{name}" for name in ("answers", "app", "bench", "desk", "intake", "service"))
+STUDIO = frozenset(
+    f"client.studio.{name}" for name in ("answers", "app", "bench", "desk", "intake", "live_page", "service")
+)
 # `client.enrolment` speaks to a fleet's gate with keys and codes, and reaches nothing private.
 NETWORKED = frozenset({"client.app", "client.enrolment", "client.fetch", "client.secure"}) | DAEMON | STUDIO
 HEAVY = frozenset({"av", "flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "ray", "torch"})
@@ -217,7 +220,7 @@ def test_only_the_named_modules_of_a_device_speak_to_a_network() -> None:
     assert users == NETWORKED
 
 
-def test_only_the_studios_shell_speaks_http_and_only_its_command_starts_it() -> None:
+def test_only_the_studios_shell_speaks_http_and_only_its_commands_start_it() -> None:
     web = frozenset({"starlette", "uvicorn"})
     assert {module for module in MODULES if _under({i.name for i in IMPORTS[module]}, web)} == STUDIO | {"server.gate"}
     starters = {
@@ -225,7 +228,7 @@ def test_only_the_studios_shell_speaks_http_and_only_its_command_starts_it() -> 
         for module in MODULES
         if not module.startswith("client.studio") and any(i.is_under("client.studio") for i in IMPORTS[module])
     }
-    assert starters == {"client.commands.studio"}
+    assert starters == {"client.commands.live", "client.commands.studio"}
     assert not _under(_reached("client.studio.service", lazy=True), frozenset({"client.app", "flwr", "grpc"}))
 
 

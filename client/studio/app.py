@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -26,7 +26,7 @@ from shared_model.errors import (
     StorageError,
 )
 
-__all__ = ["build_app", "page_files"]
+__all__ = ["build_app", "guarded_app", "page_files"]
 
 SESSION = "/api/session"
 _TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -41,10 +41,10 @@ _STATUS: tuple[tuple[type[EaselError], int], ...] = (
 )
 
 
-def page_files() -> dict[str, tuple[bytes, str]]:
+def page_files(folder: str = "static") -> dict[str, tuple[bytes, str]]:
     """Return the page: content and media type by path. Only these can be asked for, so no path leads elsewhere."""
     found = {}
-    for file in resources.files("client.studio").joinpath("static").iterdir():
+    for file in resources.files("client.studio").joinpath(folder).iterdir():
         suffix = file.name[file.name.rfind(".") :]
         if suffix in _TYPES:
             found["/" if file.name == "index.html" else f"/{file.name}"] = (file.read_bytes(), _TYPES[suffix])
@@ -61,7 +61,21 @@ def build_app(desk: Desk, *, gate: Gate) -> ASGIApp:
     gate
         Who may ask.
     """
-    files = page_files()
+    return guarded_app(page_files(), desk.routes(), gate=gate)
+
+
+def guarded_app(files: Mapping[str, tuple[bytes, str]], answers: Sequence[Route], *, gate: Gate) -> ASGIApp:
+    """Put a page's files and what answers it behind a gate.
+
+    Parameters
+    ----------
+    files
+        As :func:`page_files` returns them; they need no key.
+    answers
+        Everything else, which does.
+    gate
+        Who may ask.
+    """
 
     async def page(request: Request) -> Response:
         content, kind = files[request.url.path]
@@ -76,7 +90,7 @@ def build_app(desk: Desk, *, gate: Gate) -> ASGIApp:
 
     routes = [Route(path, page) for path in files]
     routes.append(Route(SESSION, session, methods=["POST"]))
-    routes += desk.routes()
+    routes += answers
     handlers: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
         EaselError: _refuse,
         HTTPException: _unknown,

@@ -12,6 +12,7 @@ import webbrowser
 from collections.abc import Iterator
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from client.atelier import Atelier
 from client.studio.app import build_app
@@ -21,7 +22,7 @@ from client.studio.gate import Gate
 from client.studio.jobs import Jobs
 from shared_model.errors import InputError
 
-__all__ = ["DEFAULT_PORT", "bind", "open_browser", "serve", "serving"]
+__all__ = ["DEFAULT_PORT", "bind", "open_browser", "serve", "serve_app", "serving"]
 
 DEFAULT_PORT = 8700
 _ADDRESS = "127.0.0.1"
@@ -58,14 +59,21 @@ def bind(port: int | None) -> socket.socket:
 
 
 def serve(atelier: Atelier, listener: socket.socket, *, gate: Gate) -> None:
-    """Serve until Ctrl-C or a polite kill."""
+    """Serve the studio until Ctrl-C or a polite kill."""
     jobs = Jobs()
     desk = Desk(atelier, jobs=jobs)
     try:
-        _server(desk, gate).run(sockets=[listener])
+        serve_app(build_app(desk, gate=gate), listener)
     finally:
         jobs.close()
         desk.fleet.close()
+
+
+def serve_app(app: ASGIApp, listener: socket.socket) -> None:
+    """Serve any guarded page until Ctrl-C or a polite kill, then close the socket."""
+    try:
+        _server(app).run(sockets=[listener])
+    finally:
         listener.close()
 
 
@@ -76,7 +84,7 @@ def serving(atelier: Atelier, *, port: int = 0, fleet: Fleet | None = None) -> I
     gate = Gate(listener.getsockname()[1])
     jobs = Jobs()
     desk = Desk(atelier, jobs=jobs, fleet=fleet)
-    server = _server(desk, gate)
+    server = _server(build_app(desk, gate=gate))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True, name="studio")
     thread.start()
     try:
@@ -115,10 +123,10 @@ class _Server(uvicorn.Server):
                 signal.signal(number, old)
 
 
-def _server(desk: Desk, gate: Gate) -> uvicorn.Server:
+def _server(app: ASGIApp) -> uvicorn.Server:
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
-        build_app(desk, gate=gate),
+        app,
         access_log=False,  # addresses hold names of pictures
         date_header=False,
         h11_max_incomplete_event_size=32 << 10,

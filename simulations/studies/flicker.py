@@ -113,7 +113,7 @@ def parser() -> Parser:
     made.add_argument("--heads", nargs="+", default=["oil", "sketch"], metavar="NAME", help="heads")
     made.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     made.add_argument(
-        "--keep", type=float, nargs="+", default=[0.8, 0.92], metavar="SHARE", help="what the blend keeps"
+        "--keep", type=float, nargs="+", default=[0.8, 0.92, 0.95], metavar="SHARE", help="what the blend keeps"
     )
     made.add_argument("--frames", type=int, default=6, metavar="N", help="frames of a clip (default 6)")
     made.add_argument("--px", type=int, default=512, metavar="PX", help="side of a frame (default: the canvas, 512)")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -289,6 +292,35 @@ def test_a_killed_run_goes_on_and_ends_the_same(easel: Easel, tmp_path: Path, mo
     whole, again = shots(Path("whole.mp4")), shots(Path("again.mp4"))
     assert film.read_recipe("again.mp4").same_painting(film.read_recipe("whole.mp4"))
     assert all(np.array_equal(a.rgb, b.rgb) and a.time == b.time for a, b in zip(whole, again, strict=True))
+    assert not list(tmp_path.glob(".*.easel"))
+
+
+def test_a_run_killed_by_the_system_goes_on_and_ends_the_same(
+    easel: Easel, weights_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(film, "SEGMENT", 3)
+    make(tmp_path / "a.mp4", pan(8, height=32, width=32))
+    assert easel("stylize", "a.mp4", "--head", "tiny", "-o", "whole.mp4")[0] == 0
+    path = weights_folder / "backbone.safetensors"
+    script = (
+        "import os, pathlib, signal, shared_model.weights as weights\n"
+        f"weights.default_backbone_path = lambda: pathlib.Path({str(path)!r})\n"
+        "from client import cli, film\n"
+        "film.SEGMENT, paint, painted = 3, film._paint_shot, []\n"
+        "def dying(*arguments):\n"
+        "    painted.append(1)\n"
+        "    if len(painted) == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return paint(*arguments)\n"
+        "film._paint_shot = dying\n"
+        "cli.main(['stylize', 'a.mp4', '--head', 'tiny', '-o', 'again.mp4'])\n"
+    )
+    root = Path(__file__).parents[2]
+    run = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(root)}, timeout=120)
+    assert run.returncode == -signal.SIGKILL and not Path("again.mp4").exists()
+    code, out, err = easel("stylize", "a.mp4", "--head", "tiny", "-o", "again.mp4", "--json")
+    assert code == 0 and "going on after frame 3" in err and json.loads(out)["pictures"][0]["resumed"] == 3
+    pairs = zip(shots(Path("whole.mp4")), shots(Path("again.mp4")), strict=True)
+    assert all(np.array_equal(a.rgb, b.rgb) for a, b in pairs)
     assert not list(tmp_path.glob(".*.easel"))
 
 

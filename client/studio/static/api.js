@@ -32,7 +32,7 @@ export async function unlock() {
   return Boolean(localStorage.getItem(STORE));
 }
 
-async function send(path, init = {}) {
+export async function send(path, init = {}) {
   const headers = { ...init.headers, "X-Easel-Key": localStorage.getItem(STORE) ?? "" };
   let answer;
   try {
