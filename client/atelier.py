@@ -22,15 +22,17 @@ from client.personalize import Patience, personalize
 from client.recipe import Recipe
 from client.store import HeadFile, Home
 from client.strokes import Trace, trace
+from client.style_names import MIX, STYLE, parts_of
 from client.views import encode_view, shrink, stem, within
 from shared_model.backbone import Backbone
 from shared_model.config import HeadConfig
-from shared_model.errors import CompatibilityError, InputError
+from shared_model.errors import CompatibilityError, EaselError, InputError
 from shared_model.head import Head
 from shared_model.images import Picture, encode_picture, load_picture, load_tensor, resize_short, to_tensor, to_uint8
 from shared_model.look import Look
+from shared_model.mix import mix
 from shared_model.samples import sample_photos
-from shared_model.stylize import Options, check_match
+from shared_model.stylize import Options, Watch, check_match
 
 __all__ = ["MAX_STYLES", "PAINT_PIXELS", "VIEW_PX", "Atelier", "open_atelier"]
 
@@ -38,7 +40,6 @@ VIEW_PX = 1600  # longest side of what the page shows
 THUMB_PX = 288
 PAINT_PIXELS = 40_000_000  # larger photos are painted at this size; the command line has no such limit
 MAX_STYLES = 10
-_STYLE = "style:"
 _SAMPLE_PX = 768  # samples are small; paintings of them need not be
 _HEADS_SAMPLE = 1  # the photo that shows what a head does
 _REMEMBERED = 4  # decoded photos and heads kept in memory
@@ -112,8 +113,18 @@ class Atelier:
             painted = painter.paint(shrink(self._shown(photo), longest_px))
         return encode_view(painted)
 
-    def paint(self, photo: str, head: str, *, options: Options, look: Look | None = None) -> Painting:
+    def paint(
+        self,
+        photo: str,
+        head: str,
+        *,
+        options: Options,
+        look: Look | None = None,
+        watch: Watch = lambda share: None,
+    ) -> Painting:
         """Paint a photo in full and put it into the history; one that is there already is not painted again.
+
+        ``watch`` is told the share that is done between two steps; an error that it raises ends the painting.
 
         Raises
         ------
@@ -131,8 +142,10 @@ class Atelier:
         _check_size(picture, options.size_px)
         if options.size_px is None:
             picture = within(picture, PAINT_PIXELS)
+        watch(0.05)
         with self._painting():
-            painted = painter.paint(picture)
+            painted = painter.paint(picture, watch=lambda share: watch(0.1 + 0.75 * share))
+        watch(0.85)
         height, width = painted.rgb.shape[:2]
         painting = Painting(
             id=identity,
@@ -147,11 +160,20 @@ class Atelier:
             created=self.gallery.clock(),
         )
         data = painter.encode(painted, suffix=".png")
+        watch(0.99)
         self.gallery.add_painting(painting, picture=data, thumbnail=encode_view(shrink(painted, THUMB_PX), opaque=True))
         return painting
 
     def explain(self, photo: str, head: str, *, options: Options, look: Look | None = None) -> Trace:
-        """Say which stroke of the painting is from which of the pictures that the head was made from."""
+        """Say which stroke of the painting is from which of the pictures that the head was made from.
+
+        Raises
+        ------
+        InputError
+            If it is a mix, whose strokes are of several heads at once.
+        """
+        if head.startswith(MIX):
+            raise InputError("the strokes of a mix cannot be followed", hint="choose one of its heads")
         bent = self._painter(head, options, look).head
         with self._painting():
             made = self.engine.explain(to_tensor(self._shown(photo).rgb), bent, options=options)
@@ -176,7 +198,7 @@ class Atelier:
     def heads(self) -> list[dict[str, Any]]:
         """List what can be painted with: styles made on the spot, own heads, shipped heads."""
         listed = [
-            {"id": f"{_STYLE}{name}", "name": "", "kind": "style", "pictures": list(pictures)}
+            {"id": f"{STYLE}{name}", "name": "", "kind": "style", "pictures": list(pictures)}
             for name, pictures in self.gallery.styles()
         ]
         for file in self.home.heads():
@@ -187,14 +209,13 @@ class Atelier:
     def head_view(self, head: str) -> bytes:
         """Return a small picture of what a head does: a photo that easel brings along, painted; kept on the disk."""
         found = self._head(head)
-        name = Recipe.of(found, name="", options=Options()).head_digest
 
         def make() -> bytes:
             with self._painting(patient=True):
                 painted = self.engine.stylize(_sample(_HEADS_SAMPLE), found)
             return encode_view(shrink(Picture(rgb=to_uint8(painted)), THUMB_PX))
 
-        return self.gallery.view(f"{digest(name.encode())}-head", make)
+        return self.gallery.view(_view_of(found), make)
 
     def style(self, pictures: Sequence[str]) -> str:
         """Make a style from 1 to 10 stored pictures, about a second; returns what it is painted with.
@@ -209,7 +230,7 @@ class Atelier:
         if all(known != identity for known, _ in self.gallery.styles()):
             styles = [self._style_picture(name) for name in names]
             self.gallery.add_style(names, Head.fit(styles, backbone=self.backbone).to_bytes())
-        return f"{_STYLE}{identity}"
+        return f"{STYLE}{identity}"
 
     def learn(
         self,
@@ -239,12 +260,23 @@ class Atelier:
         )
         return self.home.save_head(made.head, name=name)
 
-    def delete_head(self, head: str) -> None:
-        """Delete an own head, or forget a style; shipped heads are refused."""
-        if head.startswith(_STYLE):
-            self.gallery.delete_style(head.removeprefix(_STYLE))
+    def delete_head(self, head: str, *, paintings: bool = False) -> None:
+        """Delete an own head, or forget a style; shipped heads are refused.
+
+        With ``paintings`` also all paintings that were made with it, alone or in a mix, kept ones too: their strokes
+        are pieces of the pictures it was made from.
+        """
+        if head.startswith(STYLE):
+            self.gallery.delete_style(head.removeprefix(STYLE))
         else:
+            with contextlib.suppress(EaselError):  # a damaged head has none
+                self.gallery.delete_view(_view_of(self._head(head)))
             self.home.delete_head(head)
+        self.forget()
+        if paintings:
+            for one in self.gallery.paintings():
+                if head == one.head or head in dict(parts_of(one.head)):
+                    self.gallery.delete_painting(one.id)
 
     def forget(self) -> None:
         """Forget what is in memory."""
@@ -267,14 +299,18 @@ class Atelier:
                 self._wanted -= not patient
 
     def _painter(self, head: str, options: Options, look: Look | None) -> Painter:
-        mixed = [] if head.startswith(_STYLE) else [(head, 1.0)]
-        order = Order(tuple(mixed), options, look or Look())
-        bent, recipe = order.prepare(self._head(head), mixed)
+        parts = parts_of(head)
+        order = Order(parts, options, look or Look())
+        if len(parts) > 1:
+            whole = mix([self._head(name) for name, _ in parts], [share for _, share in parts])
+        else:
+            whole = self._head(parts[0][0] if parts else head)
+        bent, recipe = order.prepare(whole, parts)
         return Painter(self.engine, bent, recipe)
 
     def _head(self, head: str) -> Head:
-        styled = head.startswith(_STYLE)
-        path = self.gallery.style(head.removeprefix(_STYLE)) if styled else self.home.find(head).path
+        styled = head.startswith(STYLE)
+        path = self.gallery.style(head.removeprefix(STYLE)) if styled else self.home.find(head).path
         key = (str(path), path.stat().st_mtime_ns)
         with self._memory:
             if key in self._heads:
@@ -310,6 +346,11 @@ class Atelier:
 
     def _style_picture(self, name: str) -> torch.Tensor:
         return load_tensor(self.gallery.photo(name), HeadConfig().canvas_px)
+
+
+def _view_of(head: Head) -> str:
+    """Return what the small picture of a head is stored as."""
+    return f"{digest(Recipe.of(head, name='', options=Options()).head_digest.encode())}-head"
 
 
 def open_atelier(*, device: str = "auto", cap_bytes: int = CAP_BYTES) -> Atelier:

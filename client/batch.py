@@ -19,7 +19,7 @@ from shared_model.errors import EaselError, Interrupted, StorageError
 from shared_model.files import write_atomic
 from shared_model.head import Head
 from shared_model.images import Picture, encode_picture, load_picture, to_tensor, to_uint8
-from shared_model.stylize import Options
+from shared_model.stylize import Options, Watch
 
 __all__ = ["Painter", "Tally", "paint_files"]
 
@@ -42,9 +42,12 @@ class Painter:
     explains: bool = False
     metadata: str = "safe"
 
-    def paint(self, picture: Picture) -> Picture:
-        """Paint one decoded picture; its transparency stays, and the tags that may."""
-        painted = self.engine.stylize(to_tensor(picture.rgb), self.head, options=self.recipe.options)
+    def paint(self, picture: Picture, *, watch: Watch = lambda share: None) -> Picture:
+        """Paint one decoded picture; its transparency stays, and the tags that may.
+
+        ``watch`` is told the share that is done between two steps; an error that it raises ends the painting.
+        """
+        painted = self.engine.stylize(to_tensor(picture.rgb), self.head, options=self.recipe.options, watch=watch)
         height, width = painted.shape[-2:]
         alpha = picture.alpha
         if alpha is not None and alpha.shape != (height, width):

@@ -136,8 +136,9 @@ def _torch() -> list[Check]:
     from client.engine import available_devices
 
     devices = available_devices()
-    threads = torch.get_num_threads()
-    checks = [Check("torch", "ok", f"torch {torch.__version__}, {threads} threads, devices: {', '.join(devices)}")]
+    count = torch.get_num_threads()
+    threads = f"{count} thread" if count == 1 else f"{count} threads"
+    checks = [Check("torch", "ok", f"torch {torch.__version__}, {threads}, devices: {', '.join(devices)}")]
     if devices == ("cpu",):
         checks.append(Check("torch", "ok", "no GPU found: easel paints on the CPU, about a second a picture"))
     return checks

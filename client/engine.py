@@ -15,10 +15,10 @@ from torch import Tensor
 
 from shared_model.backbone import Backbone
 from shared_model.config import ModelConfig
-from shared_model.errors import InputError, MissingError
+from shared_model.errors import CompatibilityError, InputError, MissingError
 from shared_model.explain import Explanation, explain
 from shared_model.head import Head
-from shared_model.stylize import ROWS, Options, stylize
+from shared_model.stylize import ROWS, Options, Watch, stylize
 
 __all__ = ["DEVICES", "PRECISIONS", "Engine", "Plan", "available_devices", "native_bf16", "plan"]
 
@@ -146,7 +146,9 @@ class Engine:
         self.hand.load_state_dict(backbone.state_dict())
         self.hand.to(self.plan.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
-    def stylize(self, photo: Tensor, head: Head, *, options: Options | None = None) -> Tensor:
+    def stylize(
+        self, photo: Tensor, head: Head, *, options: Options | None = None, watch: Watch = lambda share: None
+    ) -> Tensor:
         """Paint one photo.
 
         Parameters
@@ -157,6 +159,8 @@ class Engine:
             Whose taste.
         options
             How; default: :class:`shared_model.stylize.Options`.
+        watch
+            Called between two steps with the share that is done; an error that it raises ends the painting.
 
         Returns
         -------
@@ -168,12 +172,12 @@ class Engine:
         InputError
             If there is not enough memory for a picture of this size, not even in the narrowest bands.
         CompatibilityError
-            If the head was made for another backbone.
+            If the head was made for another backbone, or its numbers overflow.
         """
         with torch.inference_mode(), _memory_errors(self.plan.device):
             while True:
                 try:
-                    return self._stylize(photo, head, options=options or Options())
+                    return self._stylize(photo, head, options=options or Options(), watch=watch)
                 except (MemoryError, RuntimeError) as error:
                     if self.rows <= _FEWEST_ROWS or not _is_lack_of_memory(error):
                         raise
@@ -181,10 +185,23 @@ class Engine:
                 if self.plan.device.type == "cuda":
                     torch.cuda.empty_cache()
 
-    def _stylize(self, photo: Tensor, head: Head, *, options: Options) -> Tensor:
+    def _stylize(self, photo: Tensor, head: Head, *, options: Options, watch: Watch) -> Tensor:
         place = self.plan.device
-        painted = stylize(photo.to(place), head=head.to(place), backbone=self.hand, options=options, rows=self.rows)
-        return painted.float().cpu()
+        painted = stylize(
+            photo.to(place),
+            head=head.to(place),
+            backbone=self.hand,
+            options=options,
+            rows=self.rows,
+            watch=watch,
+        )
+        result = painted.float().cpu()
+        if not bool(result[:, :, ::8, ::8].isfinite().all()):  # what overflows anywhere spreads everywhere
+            raise CompatibilityError(
+                f"nothing can be painted with {head.name or 'this head'}: its numbers are out of all proportion",
+                hint="make or import the head again; `easel doctor` looks at the weights",
+            )
+        return result
 
     def explain(self, photo: Tensor, head: Head, *, options: Options | None = None) -> Explanation:
         """Take the painting of one photo apart; see :func:`shared_model.explain.explain` and :meth:`stylize`."""

@@ -210,6 +210,8 @@ def _checked(name: str, container: InputContainer, limits: Limits) -> Footage:
         raise InputError(f"{name} has no pictures, only sound", hint="give a video")
     stream = container.streams.video[0]
     context = stream.codec_context
+    if context is None:  # no decoder knows the code that the file names
+        raise InputError(f"{name} is coded in a way that easel does not know", hint="convert it to H.264")
     if context.name not in _CODECS:
         raise InputError(f"{name} is coded as {context.name}, which easel does not read", hint="convert it to H.264")
     if not 0 < context.width * context.height <= limits.pixels:
@@ -230,7 +232,8 @@ def _checked(name: str, container: InputContainer, limits: Limits) -> Footage:
     turns, hdr = _first_look(container)
     if turns % 2:
         height, width = width, height
-    sound = container.streams.audio[0].codec_context.name if container.streams.audio else ""
+    heard = container.streams.audio[0].codec_context if container.streams.audio else None
+    sound = "" if heard is None else heard.name
     return Footage(name, Facts(height, width, frames, Fraction(rate), sound, hdr), limits, container, turns)
 
 

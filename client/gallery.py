@@ -165,6 +165,10 @@ class Gallery:
             self._write(path, data)
         return data
 
+    def delete_view(self, name: str) -> None:
+        """Delete a small picture if it is there."""
+        (self.folder / "views" / name).unlink(missing_ok=True)
+
     def add_painting(self, painting: Painting, *, picture: bytes, thumbnail: bytes) -> None:
         """Store a painting; what it does not need may be dropped to make room.
 

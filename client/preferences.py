@@ -21,11 +21,11 @@ from shared_model.config import parse
 from shared_model.errors import ConfigError, InputError, StorageError
 from shared_model.files import read_bytes, write_atomic
 
-__all__ = ["FORMAT", "KNOBS", "MAX_ANSWERS", "Answer", "Knob", "Manner", "Preferences"]
+__all__ = ["FORMAT", "KNOBS", "MAX_ANSWERS", "MAX_SHOWN", "Answer", "Knob", "Manner", "Preferences"]
 
 FORMAT = "easel-preferences-1"
 MAX_ANSWERS = 100  # the newest are kept
-_MAX_SHOWN = 12
+MAX_SHOWN = 12
 _LIMIT = 1 << 20  # bytes of a file
 
 
@@ -121,8 +121,8 @@ class Answer:
 
     def __post_init__(self) -> None:
         known = set(range(len(self.shown)))
-        if not 2 <= len(self.shown) <= _MAX_SHOWN:
-            raise InputError(f"2 to {_MAX_SHOWN} candidates can be compared, not {len(self.shown)}")
+        if not 2 <= len(self.shown) <= MAX_SHOWN:
+            raise InputError(f"2 to {MAX_SHOWN} candidates can be compared, not {len(self.shown)}")
         if not self.order or len(set(self.order)) != len(self.order) or not set(self.order) <= known:
             raise InputError(
                 "a choice names one or more of the candidates shown, each once",
@@ -159,8 +159,8 @@ class Preferences:
         InputError
             If ``count`` is not 2 to 12.
         """
-        if not 2 <= count <= _MAX_SHOWN:
-            raise InputError(f"2 to {_MAX_SHOWN} candidates can be shown, not {count}")
+        if not 2 <= count <= MAX_SHOWN:
+            raise InputError(f"2 to {MAX_SHOWN} candidates can be shown, not {count}")
         points = self._taste().propose(count, seed=seed + 7919 * len(self.answers))
         return tuple(self._manner(point) for point in points)
 
@@ -181,6 +181,23 @@ class Preferences:
         """
         answers = (*self.answers, Answer(shown, order))[-MAX_ANSWERS:]
         return replace(self, answers=answers, pending=())
+
+    def with_partner(self, partner: str) -> Preferences:
+        """Return the state that tries a share of the head ``partner`` too (empty: of none); what was shown is left.
+
+        Raises
+        ------
+        InputError
+            If choices were made with another partner, whose shares mean something else.
+        """
+        if partner == self.partner:
+            return self
+        if self.partner and any(one.share for answer in self.answers for one in answer.shown):
+            raise InputError(
+                f"choices were made with a share of {self.partner!r} already",
+                hint="forget them to start anew, as easel prefer NAME --reset does",
+            )
+        return replace(self, partner=partner, pending=())
 
     def best(self) -> Manner:
         """Return what the owner should like most; without any choice the head's own manner."""
@@ -256,6 +273,6 @@ class Preferences:
 
 
 def _manners(entries: Any) -> tuple[Manner, ...]:
-    if not isinstance(entries, list) or len(entries) > _MAX_SHOWN:
+    if not isinstance(entries, list) or len(entries) > MAX_SHOWN:
         raise ValueError("wrong candidates")
     return tuple(parse(entry, Manner, source="preferences") for entry in entries)

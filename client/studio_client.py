@@ -20,75 +20,22 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from types import TracebackType
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import grpc
 
 from client.daemon.place import Place
+from client.studio_replies import CallError, Head, Manner, Painting, Progress, Taste, head_of, raise_it, taste_of
 from protos import studio_pb2 as pb
 from protos import studio_pb2_grpc
-from shared_model import errors
-from shared_model.errors import EaselError, MissingError
+from shared_model.errors import MissingError
 
-__all__ = ["CallError", "Client", "Head", "Painting", "Progress"]
+__all__ = ["CallError", "Client", "Head", "Manner", "Painting", "Progress", "Taste"]
 
 CHUNK = 256 << 10
 _MESSAGE_BYTES = 4 << 20
-
-
-class CallError(EaselError):
-    """A call failed for another reason than a mistake in what was asked.
-
-    Attributes
-    ----------
-    code
-        gRPC's, such as ``UNAVAILABLE``, ``CANCELLED``, ``DEADLINE_EXCEEDED`` or ``RESOURCE_EXHAUSTED``.
-    retry_after_s
-        With ``RESOURCE_EXHAUSTED``: when to try again.
-    """
-
-    def __init__(self, message: str, *, hint: str = "", code: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(message, hint=hint)
-        self.code = code
-        self.retry_after_s = retry_after_s
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a call stands: a stage such as ``queued``, the fraction done, jobs ahead, the loss while tuning."""
-
-    stage: str
-    fraction: float
-    ahead: int
-    loss: float
-
-
-@dataclass(frozen=True)
-class Painting:
-    """A painted picture file, its size in pixels, how it was made, and the seconds of work."""
-
-    data: bytes
-    width: int
-    height: int
-    format: str
-    settings: Mapping[str, Any]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Head:
-    """What the daemon tells about a head; ``damage`` is empty for one that can be used."""
-
-    name: str
-    shipped: bool
-    size_bytes: int
-    images: int
-    created: str
-    backbone: str
-    matches: bool
-    damage: str
 
 
 Listener = Callable[[Progress], None]
@@ -152,12 +99,15 @@ class Client:
         self,
         photo: bytes,
         *,
-        head: str,
+        head: str = "",
+        mix: Mapping[str, float] | None = None,
         strength: float | None = None,
         detail: float | None = None,
-        keep_color: bool = False,
+        keep_color: bool | None = None,
+        brush: float | None = None,
         size_px: int | None = None,
         seed: int = 0,
+        plain: bool = False,
         format: str = "png",
         progress: Listener | None = None,
         timeout_s: float | None = None,
@@ -169,8 +119,10 @@ class Client:
         ----------
         photo
             The bytes of a picture file.
-        head, strength, detail, keep_color, size_px, seed
-            As of ``easel stylize``; ``None`` is easel's default.
+        head, mix
+            A head, or heads and their weights; exactly one of the two.
+        strength, detail, keep_color, brush, size_px, seed, plain
+            As of ``easel stylize``; ``None`` is what the owner prefers, else easel's default.
         format
             ``png`` (carries the settings), ``jpg``, ``webp`` or ``tiff``.
         progress
@@ -187,8 +139,39 @@ class Client:
         CallError
             If the call ended for another reason.
         """
-        options = pb.Options(strength=strength, detail=detail, keep_color=keep_color, size_px=size_px, seed=seed)
-        start = pb.StylizeStart(head=head, options=options, format=format, size_bytes=len(photo))
+        options = pb.Options(
+            strength=strength,
+            detail=detail,
+            keep_color=keep_color,
+            brush=brush,
+            size_px=size_px,
+            seed=seed,
+            plain=plain,
+        )
+        start = pb.StylizeStart(head=head, mix=mix, options=options, format=format)
+        return self._paint(start, photo, progress=progress, timeout_s=timeout_s, patience_s=patience_s)
+
+    def candidate(
+        self,
+        photo: bytes,
+        head: str,
+        *,
+        manner: Manner,
+        partner: str = "",
+        size_px: int | None = None,
+        progress: Listener | None = None,
+    ) -> Painting:
+        """Paint one photo in a manner that :meth:`candidates` returned; raises like :meth:`stylize`."""
+        mix = {head: 1 - manner.share, partner: manner.share} if partner and manner.share else None
+        given = {field: getattr(manner, field) for field in manner.__dataclass_fields__ if field != "share"}
+        options = pb.Options(plain=True, size_px=size_px, **given)
+        start = pb.StylizeStart(head="" if mix else head, mix=mix, options=options)
+        return self._paint(start, photo, progress=progress, timeout_s=None, patience_s=60.0)
+
+    def _paint(
+        self, start: Any, photo: bytes, *, progress: Listener | None, timeout_s: float | None, patience_s: float
+    ) -> Painting:
+        start.size_bytes = len(photo)
         stub = studio_pb2_grpc.PainterStub(self._channel)
 
         def messages() -> Iterator[Any]:
@@ -242,25 +225,55 @@ class Client:
         made = [reply.made for reply in _replies(self._call(stub.Personalize, messages(), timeout_s), progress)]
         if not made:
             raise CallError("the daemon ended the call without a head", code="INTERNAL")
-        return _head(made[-1].head)
+        return head_of(made[-1].head)
 
     def heads(self) -> list[Head]:
         """List all heads, own ones first."""
         reply = self._ask(studio_pb2_grpc.HeadsStub(self._channel).List, pb.ListHeadsRequest())
-        return [_head(head) for head in reply.heads]
+        return [head_of(head) for head in reply.heads]
 
     def head(self, name: str) -> Head:
         """Tell about one head."""
-        return _head(self._ask(studio_pb2_grpc.HeadsStub(self._channel).Show, pb.ShowHeadRequest(name=name)))
+        return head_of(self._ask(studio_pb2_grpc.HeadsStub(self._channel).Show, pb.ShowHeadRequest(name=name)))
 
     def rename_head(self, name: str, new_name: str) -> Head:
         """Give an own head another name."""
         request = pb.RenameHeadRequest(name=name, new_name=new_name)
-        return _head(self._ask(studio_pb2_grpc.HeadsStub(self._channel).Rename, request))
+        return head_of(self._ask(studio_pb2_grpc.HeadsStub(self._channel).Rename, request))
 
     def delete_head(self, name: str) -> None:
         """Delete an own head for good."""
         self._ask(studio_pb2_grpc.HeadsStub(self._channel).Delete, pb.DeleteHeadRequest(name=name))
+
+    def candidates(self, head: str, *, count: int = 4, seed: int = 0, partner: str | None = None) -> Taste:
+        """Ask what to show next.
+
+        Parameters
+        ----------
+        count
+            How many, 2 to 12.
+        partner
+            Head of which a share is tried too; empty: of none; ``None``: as before.
+        """
+        request = pb.CandidatesRequest(head=head, count=count, seed=seed, partner=partner)
+        return taste_of(self._ask(studio_pb2_grpc.PreferencesStub(self._channel).Candidates, request))
+
+    def choose(self, head: str, shown: Sequence[Manner], order: Sequence[int]) -> Taste:
+        """Say which of the candidates ``shown`` are liked: their places from 0, best first."""
+        request = pb.ChooseRequest(head=head, shown=[pb.Manner(**asdict(one)) for one in shown], order=order)
+        return taste_of(self._ask(studio_pb2_grpc.PreferencesStub(self._channel).Choose, request))
+
+    def suggest(self, head: str) -> Taste:
+        """Tell what the owner should like most."""
+        return taste_of(self._ask(studio_pb2_grpc.PreferencesStub(self._channel).Suggest, pb.SuggestRequest(head=head)))
+
+    def apply(self, head: str) -> Taste:
+        """Paint as the owner should like most from now on, where a call says nothing else."""
+        return taste_of(self._ask(studio_pb2_grpc.PreferencesStub(self._channel).Apply, pb.ApplyRequest(head=head)))
+
+    def reset(self, head: str) -> Taste:
+        """Forget all choices."""
+        return taste_of(self._ask(studio_pb2_grpc.PreferencesStub(self._channel).Reset, pb.ResetRequest(head=head)))
 
     def ledger(self) -> dict[str, Any]:
         """Return the document of ``easel privacy --json``, or an empty one if this device never took part."""
@@ -279,7 +292,7 @@ class Client:
         try:
             return method(request, metadata=self._metadata, timeout=60.0)
         except grpc.RpcError as error:
-            _raise(error)
+            raise_it(error)
 
 
 def _chunks(data: bytes) -> Iterator[bytes]:
@@ -297,7 +310,7 @@ def _replies(call: Any, progress: Listener | None) -> Iterator[Any]:
                 stage = pb.Stage.Name(told.stage).lower()
                 progress(Progress(stage, told.fraction, told.ahead, told.loss))
     except grpc.RpcError as error:
-        _raise(error)
+        raise_it(error)
     finally:
         call.cancel()
 
@@ -311,22 +324,3 @@ def _painting(replies: Iterator[Any]) -> Painting:
     if len(data) != told.size_bytes:
         raise CallError("the picture came in part only", hint="ask again", code="DATA_LOSS")
     return Painting(data, told.width, told.height, told.format, json.loads(told.settings), told.seconds)
-
-
-def _head(message: Any) -> Head:
-    return Head(**{field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields})
-
-
-def _raise(error: Any) -> NoReturn:
-    """Raise what the daemon met."""
-    code = error.code().name
-    told = {key: value for key, value in error.trailing_metadata() or ()}
-    hint = bytes(told.get("easel-hint-bin", b"")).decode("utf-8", "replace")
-    message = (error.details() or "no reason given").removesuffix(f" (hint: {hint})")
-    kind = getattr(errors, str(told.get("easel-error", "")), None)
-    if isinstance(kind, type) and issubclass(kind, EaselError) and kind is not EaselError:
-        raise kind(message, hint=hint) from None
-    if code == "UNAVAILABLE" and not hint:
-        hint = "is the daemon still running? easel serve --status"
-    wait_s = int(told.get("easel-retry-after-ms", "0")) / 1000
-    raise CallError(message, hint=hint, code=code, retry_after_s=wait_s) from None

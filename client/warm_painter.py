@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from client.batch import Painter
+from client.commissions import FORMATS, Commission, HeadFacts, Lesson, Made, Painted
 from client.engine import Engine
 from client.jobs import Job
-from client.orders import FORMATS, HeadFacts, Lesson, Made, Order, Painted
 from client.personalize import MAX_PHOTOS, MAX_STYLES, Patience, personalize
-from client.recipe import Recipe
 from client.store import HeadFile, Home
+from client.tasting import Tasting
 from shared_model.backbone import Backbone
 from shared_model.config import HeadConfig
 from shared_model.errors import EaselError, InputError, MissingError, PictureError
@@ -64,15 +64,16 @@ class WarmPainter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.home = home
+        self.tasting = Tasting(home)
         self.max_pixels = max_pixels
         self.backbone = backbone_id(backbone)
         self.engine = Engine(backbone, device=device, precision=precision)
         self._teacher = backbone  # tuning has its own copy, so that it can go on beside painting
         self._clock = clock
-        self._heads: OrderedDict[tuple[object, ...], Painter] = OrderedDict()
+        self._painters: OrderedDict[tuple[object, ...], Painter] = OrderedDict()
         self._lock = threading.Lock()
 
-    def stylize(self, job: Job, photo: bytes, *, order: Order) -> Painted:
+    def stylize(self, job: Job, photo: bytes, *, commission: Commission) -> Painted:
         """Paint one photo.
 
         Raises
@@ -86,16 +87,16 @@ class WarmPainter:
         """
         begin = self._clock()
         job.report("reading", 0.0)
-        painter = self._painter(order)
+        painter = self._painter(commission)
         picture = load_picture(photo, max_pixels=self.max_pixels)
-        self._check_size(picture, order.options)
+        self._check_size(picture, painter.recipe.options)
         job.report("painting", 0.1)
-        painted = painter.paint(picture)
+        painted = painter.paint(picture, watch=lambda share: job.report("painting", 0.1 + 0.75 * share))
         job.report("writing", 0.85)
-        data = painter.encode(painted, suffix=FORMATS[order.format])
+        data = painter.encode(painted, suffix=FORMATS[commission.format])
         height, width = painted.rgb.shape[:2]
         settings = json.dumps(painter.recipe.to_settings(), sort_keys=True)
-        kind = FORMATS[order.format].removeprefix(".")
+        kind = FORMATS[commission.format].removeprefix(".")
         return Painted(data, width, height, kind, settings, self._clock() - begin)
 
     def personalize(self, job: Job, styles: Sequence[bytes], photos: Sequence[bytes], *, lesson: Lesson) -> Made:
@@ -145,25 +146,29 @@ class WarmPainter:
             file.name, file.shipped, file.size_bytes, head.images, head.created or "", head.backbone, matches=matches
         )
 
-    def _painter(self, order: Order) -> Painter:
-        """Return the painter of a head, from memory if its file is the same as last time."""
-        file = self.home.find(order.head)
+    def _painter(self, commission: Commission) -> Painter:
+        """Return who paints a commission, from memory if the heads' files are the same as last time."""
+        order = commission.order(self.home)
+        key = (order.heads, order.look, *(self._mark(name) for name, _ in order.heads))
+        with self._lock:
+            painter = self._painters.get(key)
+            if painter is None:
+                head, recipe = order.load(self.home)
+                check_match(head, self._teacher)
+                painter = self._painters[key] = Painter(self.engine, head, recipe)
+                while len(self._painters) > _KEPT:
+                    self._painters.popitem(last=False)
+            self._painters.move_to_end(key)
+        return replace(painter, recipe=replace(painter.recipe, options=order.options))
+
+    def _mark(self, name: str) -> tuple[object, ...]:
+        """Return what changes when the file of a head does."""
+        file = self.home.find(name)
         try:
             known = file.path.stat()
         except FileNotFoundError as error:
-            raise MissingError(f"no head called {order.head!r}", hint="it was deleted just now") from error
-        key = (file.path, known.st_ino, known.st_mtime_ns, known.st_size)
-        with self._lock:
-            painter = self._heads.get(key)
-            if painter is None:
-                head = file.load()
-                painter = Painter(self.engine, head, Recipe.of(head, name=file.name, options=Options()))
-                self._heads[key] = painter
-                while len(self._heads) > _KEPT:
-                    self._heads.popitem(last=False)
-            self._heads.move_to_end(key)
-        check_match(replace(painter.head, name=file.name), self._teacher)
-        return replace(painter, recipe=replace(painter.recipe, options=order.options))
+            raise MissingError(f"no head called {name!r}", hint="it was deleted just now") from error
+        return (file.path, known.st_ino, known.st_mtime_ns, known.st_size)
 
     def _check_size(self, picture: Picture, options: Options) -> None:
         """Refuse a result that is too large before it takes any memory."""

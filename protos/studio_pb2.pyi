@@ -54,18 +54,26 @@ class StylizeStart(_message.Message):
     def __init__(self, head: _Optional[str] = ..., mix: _Optional[_Mapping[str, float]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., format: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("strength", "detail", "keep_color", "size_px", "seed")
+    __slots__ = ("strength", "detail", "keep_color", "size_px", "seed", "brush", "roughness", "hand", "plain")
     STRENGTH_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     KEEP_COLOR_FIELD_NUMBER: _ClassVar[int]
     SIZE_PX_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    BRUSH_FIELD_NUMBER: _ClassVar[int]
+    ROUGHNESS_FIELD_NUMBER: _ClassVar[int]
+    HAND_FIELD_NUMBER: _ClassVar[int]
+    PLAIN_FIELD_NUMBER: _ClassVar[int]
     strength: float
     detail: float
     keep_color: bool
     size_px: int
     seed: int
-    def __init__(self, strength: _Optional[float] = ..., detail: _Optional[float] = ..., keep_color: _Optional[bool] = ..., size_px: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+    brush: float
+    roughness: float
+    hand: float
+    plain: bool
+    def __init__(self, strength: _Optional[float] = ..., detail: _Optional[float] = ..., keep_color: _Optional[bool] = ..., size_px: _Optional[int] = ..., seed: _Optional[int] = ..., brush: _Optional[float] = ..., roughness: _Optional[float] = ..., hand: _Optional[float] = ..., plain: _Optional[bool] = ...) -> None: ...
 
 class StylizeReply(_message.Message):
     __slots__ = ("progress", "result", "chunk")
@@ -210,6 +218,82 @@ class DeleteHeadReply(_message.Message):
     NAME_FIELD_NUMBER: _ClassVar[int]
     name: str
     def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class Manner(_message.Message):
+    __slots__ = ("strength", "detail", "keep_color", "brush", "roughness", "hand", "share")
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    KEEP_COLOR_FIELD_NUMBER: _ClassVar[int]
+    BRUSH_FIELD_NUMBER: _ClassVar[int]
+    ROUGHNESS_FIELD_NUMBER: _ClassVar[int]
+    HAND_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    strength: float
+    detail: float
+    keep_color: bool
+    brush: float
+    roughness: float
+    hand: float
+    share: float
+    def __init__(self, strength: _Optional[float] = ..., detail: _Optional[float] = ..., keep_color: _Optional[bool] = ..., brush: _Optional[float] = ..., roughness: _Optional[float] = ..., hand: _Optional[float] = ..., share: _Optional[float] = ...) -> None: ...
+
+class Taste(_message.Message):
+    __slots__ = ("head", "partner", "choices", "candidates", "best", "confidence", "applied")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    PARTNER_FIELD_NUMBER: _ClassVar[int]
+    CHOICES_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    BEST_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    head: str
+    partner: str
+    choices: int
+    candidates: _containers.RepeatedCompositeFieldContainer[Manner]
+    best: Manner
+    confidence: float
+    applied: Manner
+    def __init__(self, head: _Optional[str] = ..., partner: _Optional[str] = ..., choices: _Optional[int] = ..., candidates: _Optional[_Iterable[_Union[Manner, _Mapping]]] = ..., best: _Optional[_Union[Manner, _Mapping]] = ..., confidence: _Optional[float] = ..., applied: _Optional[_Union[Manner, _Mapping]] = ...) -> None: ...
+
+class CandidatesRequest(_message.Message):
+    __slots__ = ("head", "count", "seed", "partner")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    PARTNER_FIELD_NUMBER: _ClassVar[int]
+    head: str
+    count: int
+    seed: int
+    partner: str
+    def __init__(self, head: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., partner: _Optional[str] = ...) -> None: ...
+
+class ChooseRequest(_message.Message):
+    __slots__ = ("head", "shown", "order")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    SHOWN_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    head: str
+    shown: _containers.RepeatedCompositeFieldContainer[Manner]
+    order: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, head: _Optional[str] = ..., shown: _Optional[_Iterable[_Union[Manner, _Mapping]]] = ..., order: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SuggestRequest(_message.Message):
+    __slots__ = ("head",)
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    head: str
+    def __init__(self, head: _Optional[str] = ...) -> None: ...
+
+class ApplyRequest(_message.Message):
+    __slots__ = ("head",)
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    head: str
+    def __init__(self, head: _Optional[str] = ...) -> None: ...
+
+class ResetRequest(_message.Message):
+    __slots__ = ("head",)
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    head: str
+    def __init__(self, head: _Optional[str] = ...) -> None: ...
 
 class GetLedgerRequest(_message.Message):
     __slots__ = ()

@@ -355,6 +355,262 @@ class Heads:
             _registered_method=True)
 
 
+class PreferencesStub:
+    """What the owner likes: candidates for one head, the choice among them, and what is learned from it. What `easel prefer`
+    and the studio's page know is the same.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Candidates = channel.unary_unary(
+                '/easel.studio.v1.Preferences/Candidates',
+                request_serializer=protos_dot_studio__pb2.CandidatesRequest.SerializeToString,
+                response_deserializer=protos_dot_studio__pb2.Taste.FromString,
+                _registered_method=True)
+        self.Choose = channel.unary_unary(
+                '/easel.studio.v1.Preferences/Choose',
+                request_serializer=protos_dot_studio__pb2.ChooseRequest.SerializeToString,
+                response_deserializer=protos_dot_studio__pb2.Taste.FromString,
+                _registered_method=True)
+        self.Suggest = channel.unary_unary(
+                '/easel.studio.v1.Preferences/Suggest',
+                request_serializer=protos_dot_studio__pb2.SuggestRequest.SerializeToString,
+                response_deserializer=protos_dot_studio__pb2.Taste.FromString,
+                _registered_method=True)
+        self.Apply = channel.unary_unary(
+                '/easel.studio.v1.Preferences/Apply',
+                request_serializer=protos_dot_studio__pb2.ApplyRequest.SerializeToString,
+                response_deserializer=protos_dot_studio__pb2.Taste.FromString,
+                _registered_method=True)
+        self.Reset = channel.unary_unary(
+                '/easel.studio.v1.Preferences/Reset',
+                request_serializer=protos_dot_studio__pb2.ResetRequest.SerializeToString,
+                response_deserializer=protos_dot_studio__pb2.Taste.FromString,
+                _registered_method=True)
+
+
+class PreferencesServicer:
+    """What the owner likes: candidates for one head, the choice among them, and what is learned from it. What `easel prefer`
+    and the studio's page know is the same.
+    """
+
+    def Candidates(self, request, context):
+        """What to show next. A client paints each candidate with Painter.Stylize (see Manner) and shows them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Choose(self, request, context):
+        """Learns from a choice. It comes with what was shown, so that clients that ask about one head do not get in each
+        other's way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Suggest(self, request, context):
+        """What the owner should like most; changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Apply(self, request, context):
+        """From now on the head paints so, where a call says nothing else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reset(self, request, context):
+        """Forgets all choices.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_PreferencesServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Candidates': grpc.unary_unary_rpc_method_handler(
+                    servicer.Candidates,
+                    request_deserializer=protos_dot_studio__pb2.CandidatesRequest.FromString,
+                    response_serializer=protos_dot_studio__pb2.Taste.SerializeToString,
+            ),
+            'Choose': grpc.unary_unary_rpc_method_handler(
+                    servicer.Choose,
+                    request_deserializer=protos_dot_studio__pb2.ChooseRequest.FromString,
+                    response_serializer=protos_dot_studio__pb2.Taste.SerializeToString,
+            ),
+            'Suggest': grpc.unary_unary_rpc_method_handler(
+                    servicer.Suggest,
+                    request_deserializer=protos_dot_studio__pb2.SuggestRequest.FromString,
+                    response_serializer=protos_dot_studio__pb2.Taste.SerializeToString,
+            ),
+            'Apply': grpc.unary_unary_rpc_method_handler(
+                    servicer.Apply,
+                    request_deserializer=protos_dot_studio__pb2.ApplyRequest.FromString,
+                    response_serializer=protos_dot_studio__pb2.Taste.SerializeToString,
+            ),
+            'Reset': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reset,
+                    request_deserializer=protos_dot_studio__pb2.ResetRequest.FromString,
+                    response_serializer=protos_dot_studio__pb2.Taste.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'easel.studio.v1.Preferences', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('easel.studio.v1.Preferences', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Preferences:
+    """What the owner likes: candidates for one head, the choice among them, and what is learned from it. What `easel prefer`
+    and the studio's page know is the same.
+    """
+
+    @staticmethod
+    def Candidates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.studio.v1.Preferences/Candidates',
+            protos_dot_studio__pb2.CandidatesRequest.SerializeToString,
+            protos_dot_studio__pb2.Taste.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Choose(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.studio.v1.Preferences/Choose',
+            protos_dot_studio__pb2.ChooseRequest.SerializeToString,
+            protos_dot_studio__pb2.Taste.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Suggest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.studio.v1.Preferences/Suggest',
+            protos_dot_studio__pb2.SuggestRequest.SerializeToString,
+            protos_dot_studio__pb2.Taste.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Apply(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.studio.v1.Preferences/Apply',
+            protos_dot_studio__pb2.ApplyRequest.SerializeToString,
+            protos_dot_studio__pb2.Taste.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.studio.v1.Preferences/Reset',
+            protos_dot_studio__pb2.ResetRequest.SerializeToString,
+            protos_dot_studio__pb2.Taste.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class PrivacyStub:
     """What this device has given away in training together. Read only.
     """

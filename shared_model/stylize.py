@@ -7,6 +7,7 @@ and time grows slowly with the pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,11 +22,17 @@ from shared_model.head import Head
 from shared_model.pyramid import luminance
 from shared_model.weights import backbone_id
 
-__all__ = ["MAX_SIDE", "ROWS", "Options", "canvas_size", "check_match", "stylize"]
+__all__ = ["MAX_SIDE", "ROWS", "Options", "Watch", "canvas_size", "check_match", "stylize"]
 
 MAX_SIDE = 16384  # pixels of the longer side of an output
 ROWS = 128  # of a large photo, finished at once
+#: Is told the share in [0, 1] that is done; may raise to end the work.
+Watch = Callable[[float], None]
 _LONGEST = 4  # a canvas is at most this many times as long as it is short
+
+
+def _unwatched(share: float) -> None:
+    """Nobody waits for news."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,13 @@ def check_match(head: Head, backbone: Backbone) -> None:
 
 @torch.no_grad()
 def stylize(
-    photo: Tensor, *, head: Head, backbone: Backbone, options: Options | None = None, rows: int = ROWS
+    photo: Tensor,
+    *,
+    head: Head,
+    backbone: Backbone,
+    options: Options | None = None,
+    rows: int = ROWS,
+    watch: Watch = _unwatched,
 ) -> Tensor:
     """Paint a photo with an owner's taste and the shared hand.
 
@@ -97,6 +110,8 @@ def stylize(
     rows
         How many rows of a large photo are finished at once, at least 1. Fewer need less memory; the painting is
         the same but for rounding (below 1e-5).
+    watch
+        Called between two steps with the share that is done; an error that it raises ends the painting.
 
     Returns
     -------
@@ -112,11 +127,11 @@ def stylize(
     check_match(head, backbone)
     size = _output_size(photo, options.size_px)
     canvas = _resize(photo, canvas_size(photo, head.config.canvas_px))
-    painted = _paint(canvas, head, backbone, options)
+    painted = _paint(canvas, head, backbone, options, watch=watch)
     target = _resize(photo, size)
     if size[0] * size[1] <= painted.shape[2] * painted.shape[3]:
         return _mixed(_resize(painted, size), target, options)
-    return _enlarge(painted, canvas, target, head, options, rows=rows)
+    return _enlarge(painted, canvas, target, head, options, rows=rows, watch=watch)
 
 
 def _mixed(painted: Tensor, photo: Tensor, options: Options) -> Tensor:
@@ -128,19 +143,31 @@ def _mixed(painted: Tensor, photo: Tensor, options: Options) -> Tensor:
     return painted.clamp(0, 1)
 
 
-def _paint(canvas: Tensor, head: Head, backbone: Backbone, options: Options) -> Tensor:
+def _paint(canvas: Tensor, head: Head, backbone: Backbone, options: Options, *, watch: Watch = _unwatched) -> Tensor:
     """Draft and finish at canvas scale."""
     height, width = canvas.shape[-2:]
     padded = F.pad(canvas, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+    watch(0.0)
     draft = head.draft(padded, seed=options.seed, detail=options.detail)
+    watch(0.3)
     generator = torch.Generator().manual_seed(options.seed)
     noise = torch.randn(1, 1, *padded.shape[-2:], generator=generator).to(canvas.device)
     painted = backbone.paint(draft.colored, draft.painted, head.modulation[None], noise)
+    watch(0.5)
     painted = torch.lerp(draft.painted, painted, head.config.hand)
     return head.finish(painted[:, :, :height, :width])
 
 
-def _enlarge(painted: Tensor, canvas: Tensor, photo: Tensor, head: Head, options: Options, *, rows: int) -> Tensor:
+def _enlarge(
+    painted: Tensor,
+    canvas: Tensor,
+    photo: Tensor,
+    head: Head,
+    options: Options,
+    *,
+    rows: int,
+    watch: Watch = _unwatched,
+) -> Tensor:
     """Bring a painting to the size of ``photo``; what the photo has above canvas scale is added.
 
     Row by row, so that a large photo needs little more memory than itself and the result.
@@ -152,6 +179,7 @@ def _enlarge(painted: Tensor, canvas: Tensor, photo: Tensor, head: Head, options
     down = _bicubic(torch.eye(change.shape[2], device=photo.device)[None, None], (height, change.shape[2]))[0, 0]
     result = torch.empty_like(photo)
     for start in range(0, height, rows):
+        watch(0.6 + 0.4 * start / height)
         band = slice(start, min(start + rows, height))
         used = down[band].abs().sum(0).nonzero()
         first, last = int(used.min()), int(used.max()) + 1

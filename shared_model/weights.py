@@ -41,6 +41,7 @@ __all__ = [
 
 FORMAT = "easel-backbone-1"
 _LIMIT = 256 << 20  # bytes; a backbone has a few million
+_LARGEST = 1e4  # absolute value of a weight; those of the shipped backbone stay below 2
 _HINT = "fetch or train it again; `easel doctor` checks the installed one"
 
 
@@ -131,7 +132,7 @@ def load_backbone(path: Path | str) -> Backbone:
     Raises
     ------
     StorageError
-        If the file is missing, truncated or altered.
+        If the file is missing, truncated or altered, or holds numbers that nothing can be painted with.
     CompatibilityError
         If it is something else than a backbone of this format and architecture.
     """
@@ -160,7 +161,17 @@ def load_backbone(path: Path | str) -> Backbone:
         raise StorageError(f"damaged weights {path}", hint=_HINT) from error
     if _weights_hash(backbone) != manifest.get("sha256"):
         raise StorageError(f"weights {path} do not match their checksum", hint=_HINT)
+    if any(not _is_usable(tensor) for tensor in tensors.values()):
+        raise StorageError(f"weights {path} hold numbers that nothing can be painted with", hint=_HINT)
     return backbone.eval()
+
+
+def _is_usable(tensor: torch.Tensor) -> bool:
+    """Tell whether all is finite and of a size that training can reach: what overflows ends as NaN in every painting.
+
+    A checksum does not see to that; whoever trains such weights, or makes them up, writes a fitting one.
+    """
+    return bool((tensor.abs() <= _LARGEST).all())  # false for NaN
 
 
 def default_backbone_path() -> Path:

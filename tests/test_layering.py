@@ -35,9 +35,9 @@ PRIVATE = frozenset(
     "client.candidates client.carry client.order client.parcel client.passphrase client.portrait "
     "client.preferences client.refit "
     "client.taste shared_model.head_format shared_model.look shared_model.mix shared_model.redact "
-    "client.atelier client.gallery client.strokes client.tasting client.views "
-    "client.studio.facts client.studio.gate client.studio.jobs "
-    "client.warm_painter "
+    "client.atelier client.gallery client.strokes client.style_names client.tasting client.views "
+    "client.studio.facts client.studio.fleet client.studio.gate client.studio.jobs "
+    "client.commissions client.warm_painter "
     "shared_model.explain shared_model.head shared_model.images shared_model.provenance "
     "shared_model.stylize shared_model.tuning".split()
 )
@@ -54,8 +54,9 @@ QUIET = PRIVATE | frozenset(
 )
 # The service of one's own computer and its client: gRPC, and never a federation.
 DAEMON = frozenset(
-    "client.commands.serve client.daemon.catalog client.daemon.guards client.daemon.painter client.daemon.replies "
-    "client.daemon.server client.daemon.uploads client.studio_client".split()
+    "client.commands.serve client.daemon.catalog client.daemon.choices client.daemon.guards client.daemon.painter "
+    "client.daemon.replies client.daemon.server client.daemon.uploads "
+    "client.studio_client".split()
 )
 # The modules of `client` that may speak to a network; a new one is a decision, taken here. `client.secure` takes
 # Flower's key agreement, sealing and secret sharing, and nothing that sends: see the test of what it imports.
@@ -298,7 +299,8 @@ def test_only_the_daemon_and_its_client_know_grpc_and_its_messages() -> None:
         for module in MODULES
         if module.split(".")[0] in ("client", "shared_model") and _under({i.name for i in IMPORTS[module]}, names)
     }
-    assert users <= DAEMON | {"client.fetch"}  # which fetches releases and knows nothing of the daemon
+    # What the client makes of messages, and what fetches releases and knows nothing of the daemon.
+    assert users <= DAEMON | {"client.studio_replies", "client.fetch"}
 
 
 def test_stylizing_and_personalizing_reach_no_federation_and_no_plots() -> None:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     first = parser.add_argument_group("the first time")
     first.add_argument("--server", metavar="HOST:PORT", help="as the fleet's operator told you")
-    first.add_argument("--code", help="the one-time code that the operator gave you")
+    first.add_argument("--code", help="the one-time code that the operator gave you; - reads it from standard input")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="photos to learn on; they stay here")
     parser.add_argument("--art", type=Path, metavar="DIR", help="pictures in your taste; they stay here")
     parser.add_argument(
@@ -76,7 +77,7 @@ def _join(folder: Path, arguments: argparse.Namespace) -> Membership:
     if missing:
         raise InputError(f"to join a fleet, give {', '.join(missing)}", hint="easel join --help has an example")
     parse_server(arguments.server)
-    invitation = Invitation.parse(arguments.code)
+    invitation = Invitation.parse(sys.stdin.readline().strip() if arguments.code == "-" else arguments.code)
     config = _device(None, arguments)
     _open_ledger(folder, config)
     write_device(folder, config)

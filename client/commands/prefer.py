@@ -172,14 +172,10 @@ def _with_partner(known: Preferences, partner: str | None, home: Home, name: str
     """Bring another head in; what was shown before is then shown anew."""
     if partner is None or partner == known.partner:
         return known
-    if known.partner and any(one.share for answer in known.answers for one in answer.shown):
-        raise InputError(
-            f"{name} has learned with {known.partner!r} already", hint=f"easel prefer {name} --reset starts anew"
-        )
     other = home.find(partner).name
     if other == name:
         raise InputError("a head cannot be mixed with itself", hint="easel heads list shows the others")
-    return dataclasses.replace(known, partner=other, pending=())
+    return known.with_partner(other)
 
 
 def _apply(known: Preferences, path: Path, name: str, console: Console) -> int:

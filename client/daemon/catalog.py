@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from client.commissions import HeadFacts
 from client.daemon.replies import answers, without_paths
 from client.daemon.uploads import Settings
 from client.job_queue import JobQueue
 from client.ledger import Ledger
-from client.orders import HeadFacts
 from client.paths import witness_folder
 from client.warm_painter import WarmPainter
 from easel import __version__

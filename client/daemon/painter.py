@@ -8,18 +8,17 @@ import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from client.commissions import Commission, Lesson
 from client.daemon.catalog import head_message
-from client.daemon.replies import UnsupportedError, answers
+from client.daemon.replies import answers
 from client.daemon.uploads import Download, Settings, Upload
 from client.job_queue import JobQueue, Ticket
 from client.jobs import Job, News
-from client.orders import Lesson, Order
 from client.personalize import MAX_PHOTOS, MAX_STYLES
 from client.warm_painter import WarmPainter
 from protos import studio_pb2 as pb
 from protos import studio_pb2_grpc
 from shared_model.errors import InputError
-from shared_model.stylize import Options
 
 __all__ = ["PainterService", "client_of"]
 
@@ -47,9 +46,9 @@ class PainterService(studio_pb2_grpc.PainterServicer):
     async def Stylize(self, requests: object, context: Any) -> None:
         """Paint one photo."""
         upload = Upload(context, self._settings)
-        order = _order(start := await upload.start())
+        commission = _commission(start := await upload.start())
         upload.expect(start.size_bytes)
-        await asyncio.to_thread(self._atelier.home.find, order.head)
+        await asyncio.to_thread(commission.check, self._atelier.home)
         with self._painting.admit(client_of(context)) as ticket:
             photo, kind, _ = await upload.file(ticket)
             if kind != "end":
@@ -58,7 +57,7 @@ class PainterService(studio_pb2_grpc.PainterServicer):
             painted = await self._done(
                 context,
                 ticket,
-                lambda job: self._atelier.stylize(job, photo, order=order),
+                lambda job: self._atelier.stylize(job, photo, commission=commission),
                 queue=self._painting,
                 down=down,
             )
@@ -155,15 +154,16 @@ def client_of(context: Any) -> str:
     return str(context.peer())
 
 
-def _order(start: Any) -> Order:
-    if start.mix:
-        raise UnsupportedError("this daemon cannot mix heads", hint="name one head")
-    if not start.head:
-        raise InputError("which head? `head` is empty", hint="Heads.List tells which there are")
-    given = start.options
-    optional = ("strength", "detail", "size_px")
-    chosen: dict[str, Any] = {key: getattr(given, key) for key in optional if given.HasField(key)}
-    return Order(start.head, Options(keep_color=given.keep_color, seed=given.seed, **chosen), start.format.lower())
+def _commission(start: Any) -> Commission:
+    if bool(start.head) == bool(start.mix):
+        raise InputError(
+            "which head? exactly one of `head` and `mix` is needed", hint="Heads.List tells which there are"
+        )
+    heads = tuple(start.mix.items()) or ((start.head, 1.0),)
+    options = start.options
+    optional = ("strength", "detail", "keep_color", "size_px", "brush", "roughness", "hand")
+    given = {key: getattr(options, key) for key in optional if options.HasField(key)}
+    return Commission(heads, {**given, "seed": options.seed}, start.format.lower(), options.plain)
 
 
 def _lesson(start: Any) -> Lesson:

@@ -24,7 +24,7 @@ from client.jobs import DroppedError
 from client.paths import home_folder
 from shared_model.errors import CompatibilityError, EaselError, InputError, MissingError, PrivacyError
 
-__all__ = ["GoneError", "UnsupportedError", "answers", "refuse", "status_of", "without_paths"]
+__all__ = ["GoneError", "answers", "refuse", "status_of", "without_paths"]
 
 Method = TypeVar("Method", bound=Callable[..., Awaitable[Any]])
 _CODES = (
@@ -47,16 +47,10 @@ class GoneError(Exception):
     """The client went away in the middle of a message: nobody is left to be told anything."""
 
 
-class UnsupportedError(EaselError):
-    """What was asked is prepared in the protocol, and this daemon cannot do it."""
-
-
 def status_of(error: EaselError) -> grpc.StatusCode:
     """Return the status that an error becomes."""
     if isinstance(error, DroppedError):
         return _DROPPED[error.why]
-    if isinstance(error, UnsupportedError):
-        return grpc.StatusCode.UNIMPLEMENTED
     return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
 
 

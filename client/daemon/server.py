@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from client.daemon.catalog import AboutService, HeadsService, PrivacyService
+from client.daemon.choices import PreferencesService
 from client.daemon.guards import GarbageGuard, TokenGuard
 from client.daemon.painter import PainterService
 from client.daemon.uploads import Settings
@@ -97,6 +98,7 @@ class Daemon:
         painter = PainterService(self._atelier, settings=self.settings, **queues)
         studio_pb2_grpc.add_PainterServicer_to_server(painter, server)
         studio_pb2_grpc.add_HeadsServicer_to_server(HeadsService(self._atelier), server)
+        studio_pb2_grpc.add_PreferencesServicer_to_server(PreferencesService(self._atelier.tasting), server)
         studio_pb2_grpc.add_PrivacyServicer_to_server(PrivacyService(self._atelier), server)
         about = AboutService(self._atelier, painting=self.painting, settings=self.settings)
         studio_pb2_grpc.add_AboutServicer_to_server(about, server)

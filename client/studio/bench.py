@@ -106,7 +106,8 @@ class Bench:
         photo, head, options, look = _order(asked)
 
         def work(job: Job) -> None:
-            job.result = dataclasses.asdict(self.atelier.paint(photo, head, options=options, look=look))
+            painted = self.atelier.paint(photo, head, options=options, look=look, watch=job.watch)
+            job.result = dataclasses.asdict(painted)
 
         return accepted(self.jobs.submit("paint", work, key=text(asked, "tab", missing="")))
 
@@ -191,4 +192,4 @@ class Bench:
 
 
 def _order(asked: dict[str, Any]) -> tuple[str, str, Options, Look]:
-    return text(asked, "photo"), text(asked, "head"), options_of(asked), look_of(asked)
+    return text(asked, "photo"), text(asked, "head", most=1000), options_of(asked), look_of(asked)

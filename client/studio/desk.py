@@ -13,11 +13,12 @@ from starlette.routing import Route
 
 from client.atelier import MAX_STYLES, Atelier
 from client.gallery import Painting
-from client.studio.answers import picture, threaded
+from client.studio.answers import accepted, picture, threaded
 from client.studio.bench import MAX_LEARN_S, Bench
-from client.studio.facts import fleet_facts, privacy_facts
-from client.studio.intake import MAX_UPLOAD_BYTES, file_name, read_json, read_upload
-from client.studio.jobs import Jobs
+from client.studio.facts import privacy_facts
+from client.studio.fleet import Application, Fleet
+from client.studio.intake import MAX_UPLOAD_BYTES, file_name, read_json, read_upload, text
+from client.studio.jobs import Job, Jobs
 from easel import __version__
 from shared_model.errors import InputError
 
@@ -33,11 +34,14 @@ class Desk:
         Does the work.
     jobs
         Where work that takes a while is queued.
+    fleet
+        Joins and leaves; default: with the owner's device folder.
     """
 
-    def __init__(self, atelier: Atelier, *, jobs: Jobs) -> None:
+    def __init__(self, atelier: Atelier, *, jobs: Jobs, fleet: Fleet | None = None) -> None:
         self.atelier, self.jobs = atelier, jobs
         self.bench = Bench(atelier, jobs=jobs)
+        self.fleet = fleet or Fleet(atelier.home.device_folder)
         self._decoding = anyio.CapacityLimiter(2)  # large photos at once: memory
 
     def routes(self) -> list[Route]:
@@ -45,6 +49,9 @@ class Desk:
         table = [
             ("GET", "/api/state", self.state),
             ("GET", "/api/privacy", self.privacy),
+            ("POST", "/api/fleet", self.join_fleet),
+            ("DELETE", "/api/fleet", self.leave_fleet),
+            ("POST", "/api/fleet/part", self.take_part),
             ("POST", "/api/photos", self.add_photo),
             ("GET", "/api/photos/{id}", self.photo),
             ("GET", "/api/photos/{id}/view", self.photo_view),
@@ -79,7 +86,41 @@ class Desk:
         folder = self.atelier.home.device_folder
         facts = await threaded(privacy_facts, folder)
         stored = {"folder": str(self.atelier.gallery.folder), **await self._stored()}
-        return JSONResponse({**facts, "fleet": fleet_facts(folder), "stored": stored})
+        return JSONResponse({**facts, "fleet": await threaded(self.fleet.facts), "stored": stored})
+
+    async def join_fleet(self, request: Request) -> Response:
+        """Join a fleet with a one-time code."""
+        asked = await read_json(request)
+        epsilon = asked.get("max_epsilon")
+        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float):
+            raise InputError("the privacy budget is no number", hint="8 is the usual one; less gives away less")
+        words = {key: text(asked, key, most=1000) for key in ("server", "code", "photos", "art")}
+        application = Application(**words, max_epsilon=float(epsilon))
+        application.arguments()
+
+        def work(job: Job) -> None:
+            job.result = self.fleet.join(application)
+
+        return accepted(self.jobs.submit("fleet", work))
+
+    async def leave_fleet(self, request: Request) -> Response:
+        """Leave the fleet; the privacy ledger stays."""
+
+        def work(job: Job) -> None:
+            job.result = self.fleet.leave()
+
+        return accepted(self.jobs.submit("fleet", work))
+
+    async def take_part(self, request: Request) -> Response:
+        """Take part while the studio is open, or no longer."""
+        wanted = (await read_json(request)).get("on")
+        if not isinstance(wanted, bool):
+            raise InputError("on must be true or false", hint="reload the page")
+
+        def work(job: Job) -> None:
+            (self.fleet.take_part if wanted else self.fleet.rest)()
+
+        return accepted(self.jobs.submit("fleet", work))
 
     async def add_photo(self, request: Request) -> Response:
         """Take a photo in."""
@@ -118,8 +159,10 @@ class Desk:
         return picture(await threaded(self.atelier.head_view, request.path_params["head"]))
 
     async def delete_head(self, request: Request) -> Response:
-        """Delete an own head or a style."""
-        await threaded(self.atelier.delete_head, request.path_params["head"])
+        """Delete an own head or a style; with ``?paintings`` also what was painted with it."""
+        paintings = "paintings" in request.query_params
+        delete = functools.partial(self.atelier.delete_head, request.path_params["head"], paintings=paintings)
+        await threaded(delete)
         return JSONResponse({"heads": await threaded(self._heads)})
 
     async def paintings(self, request: Request) -> Response:

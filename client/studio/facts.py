@@ -1,4 +1,4 @@
-"""What the page says about privacy and the fleet; read from files, nothing is asked of anybody."""
+"""What the page says about privacy; read from files, nothing is asked of anybody."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from client.ledger_words import LEDGER, NEVER, explain, read_summary
 from shared_model.errors import EaselError
 
-__all__ = ["fleet_facts", "privacy_facts"]
+__all__ = ["privacy_facts"]
 
 _ROUNDS = 200  # shown at most, newest first
 
@@ -46,8 +46,3 @@ def privacy_facts(folder: Path) -> dict[str, Any]:
         "max_epsilon": summary["max_epsilon"],
         "rounds": rounds,
     }
-
-
-def fleet_facts(folder: Path) -> dict[str, Any]:
-    """Return whether this device is set up to train with others; reading that needs no network and no Flower."""
-    return {"joined": (folder / "device.toml").is_file(), "folder": str(folder)}

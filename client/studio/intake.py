@@ -106,7 +106,7 @@ def file_name(request: Request) -> str:
     return urllib.parse.unquote(request.headers.get("x-easel-name", ""), errors="replace")[:300]
 
 
-def text(value: dict[str, Any], key: str, *, missing: str | None = None) -> str:
+def text(value: dict[str, Any], key: str, *, missing: str | None = None, most: int = 300) -> str:
     """Return a short text in a request.
 
     Raises
@@ -115,7 +115,7 @@ def text(value: dict[str, Any], key: str, *, missing: str | None = None) -> str:
         If it is something else.
     """
     found = value.get(key, missing)
-    if not isinstance(found, str) or len(found) > 200:
+    if not isinstance(found, str) or len(found) > most:
         raise InputError(f"{key} is missing or is no short text", hint="reload the page")
     return found
 

@@ -1,7 +1,7 @@
 """Work that takes a while, one piece at a time on each lane, with progress, a bounded queue and a way to stop.
 
-A lane is one thread: small previews, full paintings and learning do not wait for each other. Of several waiting
-pieces with the same key (the slider of one tab that is still moving) only the newest is done.
+A lane is one thread: small previews, full paintings, learning and the fleet do not wait for each other. Of several
+waiting pieces with the same key (the slider of one tab that is still moving) only the newest is done.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from typing import Any
 
 from shared_model.errors import EaselError
 
-__all__ = ["LANES", "BusyError", "Job", "Jobs"]
+__all__ = ["LANES", "BusyError", "Job", "Jobs", "StoppedError"]
 
-LANES = ("preview", "paint", "learn")
+LANES = ("preview", "paint", "learn", "fleet")
 _REMEMBERED = 48  # finished jobs whose results can still be fetched
 
 
 class BusyError(EaselError):
     """Too much is waiting already."""
+
+
+class StoppedError(EaselError):
+    """The owner does not want this any more."""
 
 
 @dataclass
@@ -71,6 +75,18 @@ class Job:
         """Say how far it is."""
         self.progress, self.note = min(1.0, max(0.0, progress)), note or self.note
         self.version += 1
+
+    def watch(self, progress: float) -> None:
+        """Say how far it is.
+
+        Raises
+        ------
+        StoppedError
+            If it was asked to end.
+        """
+        if self.stop_asked:
+            raise StoppedError("stopped")
+        self.advance(progress)
 
     def on_stop(self, call: Callable[[], None]) -> None:
         """Say what ends it early; called at once if that was asked for already."""
@@ -183,6 +199,8 @@ class Jobs:
                 job.version += 1
             try:
                 work(job)
+            except StoppedError:
+                job.finish("stopped")
             except EaselError as error:
                 job.finish("failed", error)
             except Exception as error:  # a thread that dies would leave every later job waiting for ever

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from client.atelier import Atelier
 from client.studio.app import build_app
 from client.studio.desk import Desk
+from client.studio.fleet import Fleet
 from client.studio.gate import Gate
 from client.studio.jobs import Jobs
 from shared_model.errors import InputError
@@ -60,10 +61,12 @@ def bind(port: int | None) -> socket.socket:
 def serve(atelier: Atelier, listener: socket.socket, *, gate: Gate) -> None:
     """Serve the studio until Ctrl-C or a polite kill."""
     jobs = Jobs()
+    desk = Desk(atelier, jobs=jobs)
     try:
-        serve_app(build_app(Desk(atelier, jobs=jobs), gate=gate), listener)
+        serve_app(build_app(desk, gate=gate), listener)
     finally:
         jobs.close()
+        desk.fleet.close()
 
 
 def serve_app(app: ASGIApp, listener: socket.socket) -> None:
@@ -75,12 +78,13 @@ def serve_app(app: ASGIApp, listener: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def serving(atelier: Atelier, *, port: int = 0) -> Iterator[Gate]:
+def serving(atelier: Atelier, *, port: int = 0, fleet: Fleet | None = None) -> Iterator[Gate]:
     """Serve in a thread for as long as the context lasts; yields the gate, which knows the address."""
     listener = bind(port)
     gate = Gate(listener.getsockname()[1])
     jobs = Jobs()
-    server = _server(build_app(Desk(atelier, jobs=jobs), gate=gate))
+    desk = Desk(atelier, jobs=jobs, fleet=fleet)
+    server = _server(build_app(desk, gate=gate))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True, name="studio")
     thread.start()
     try:
@@ -90,6 +94,7 @@ def serving(atelier: Atelier, *, port: int = 0) -> Iterator[Gate]:
     finally:
         server.should_exit = True
         jobs.close()
+        desk.fleet.close()
         thread.join(10)
         listener.close()
 

@@ -1,4 +1,5 @@
-// Paint a photo with the daemon of this user: node paint.js PHOTO HEAD OUT
+// Paint a photo with the daemon of this user: node paint.js PHOTO HEAD OUT, or with a mix of heads:
+// node paint.js PHOTO oil=0.7,sketch=0.3 OUT
 //
 // Start the daemon first (easel serve), and once: npm install. The stub is made from studio.proto when this starts;
 // nothing is generated beforehand. Ctrl-C cancels the call, and the daemon drops its work.
@@ -50,11 +51,20 @@ function stylize({painter, metadata}, photo, start, onProgress) {
   });
 }
 
+/** "oil" is one head, "oil=0.7,sketch=0.3" a mix. */
+function style(text) {
+  if (!text.includes('=')) return {head: text};
+  return {mix: Object.fromEntries(text.split(',').map((part) => {
+    const [name, weight] = part.split('=');
+    return [name, Number(weight)];
+  }))};
+}
+
 async function main([photo, head, out]) {
   if (!out) throw new Error('usage: node paint.js PHOTO HEAD OUT');
   const connection = connect();
   try {
-    const start = {head, format: path.extname(out).slice(1)};
+    const start = {...style(head), format: path.extname(out).slice(1)};
     const painting = await stylize(connection, fs.readFileSync(photo), start, (progress) => {
       console.error(`${progress.stage.toLowerCase()} ${Math.round(progress.fraction * 100)}%`);
     });

@@ -67,6 +67,16 @@ def test_help_in_a_process_of_its_own_loads_neither_torch_nor_rich() -> None:
     assert "130" in done.stdout and "example" in done.stdout
 
 
+def test_help_takes_well_under_half_a_second_of_the_processor() -> None:
+    """Its own work, whatever else this machine does: the median of five, start of Python included."""
+    call = "import os, sys\nfrom client.cli import main\nmain(['--help'])\nprint(sum(os.times()[:2]), file=sys.stderr)"
+    spent = []
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", call], cwd=ROOT, capture_output=True, text=True, check=True)
+        spent.append(float(done.stderr.splitlines()[-1]))
+    assert sorted(spent)[2] < 0.5, spent
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_help_with_an_example_and_exit_codes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0

@@ -76,6 +76,26 @@ def test_head_of_another_backbone_is_refused(backbone: Backbone, tiny_head: Head
         Engine(backbone, device="cpu").stylize(PHOTO, foreign)
 
 
+def test_a_head_whose_numbers_overflow_is_refused(backbone: Backbone, tiny_head: Head) -> None:
+    wild = dataclasses.replace(tiny_head, modulation=torch.full_like(tiny_head.modulation, 1e30))
+    with pytest.raises(CompatibilityError, match="out of all proportion"):
+        Engine(backbone, device="cpu", precision="fp32").stylize(PHOTO, wild)
+
+
+def test_who_watches_hears_of_every_step_and_can_end_it(backbone: Backbone, tiny_head: Head) -> None:
+    shares: list[float] = []
+    engine = Engine(backbone, device="cpu", rows=16)
+    engine.stylize(PHOTO, tiny_head, options=Options(size_px=100), watch=shares.append)
+    assert shares == sorted(shares) and len(shares) == 3 + 7 and 0 <= shares[0] < shares[-1] <= 1
+
+    def stop(share: float) -> None:
+        if share >= 0.5:
+            raise InputError("enough")
+
+    with pytest.raises(InputError, match="enough"):
+        engine.stylize(PHOTO, tiny_head, options=Options(size_px=100), watch=stop)
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -1,5 +1,6 @@
 """``easel join`` and ``easel leave``: what is refused before the code is used, and what is left behind."""
 
+import io
 import json
 import stat
 from pathlib import Path
@@ -58,6 +59,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def join(pictures: list[str], *more: str) -> int:
     return main(["join", "--server", "fleet.example.org:39300", "--code", CODE, *pictures, "--enroll-only", *more])
+
+
+def test_the_code_may_come_in_through_a_pipe(
+    pictures: list[str], server: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f" {CODE}\nmore"))
+    assert main(["join", "--server", "fleet.example.org:39300", "--code", "-", *pictures, "--enroll-only"]) == 0
+    assert len(server) == 1
 
 
 def test_joining_makes_a_private_device_folder(

@@ -61,6 +61,11 @@ def codes(
         ["style", "stylize", photo, "--style", painting, "-o", str(folder / "styled.png")],
         ["personalize", "personalize", "mine", painting, "--budget", "0"],
         ["heads", "heads", "list"],
+        ["mix", "stylize", photo, "--mix", "tiny=0.7,mine=0.3", "-o", str(folder / "mixed.png")],
+        ["prefer", "prefer", "mine", photo, "--size", "64", "-o", str(folder / "sheet.png"), "--json"],
+        ["choose", "prefer", "mine", "--choose", "2", "--apply"],
+        ["export", "heads", "export", "mine", str(folder / "mine.head")],
+        ["import", "heads", "import", str(folder / "mine.head"), "--name", "again"],
         ["privacy", "privacy"],
         ["doctor", "doctor", "--json"],
         ["replay", "stylize", photo, "--replay", str(folder / "out.png"), "-o", str(folder / "again.png")],
@@ -80,7 +85,10 @@ def codes(
     return found
 
 
-@pytest.mark.parametrize("name", ["stylize", "style", "personalize", "heads", "privacy", "doctor", "replay"])
+@pytest.mark.parametrize(
+    "name",
+    "stylize style personalize heads mix prefer choose export import privacy doctor replay".split(),
+)
 def test_it_works_without_opening_a_socket(codes: dict[str, int], name: str) -> None:
     assert codes[name] == 0
 
@@ -89,6 +97,66 @@ def test_it_works_where_there_is_no_network(codes: dict[str, int], prefix: list[
     if not prefix:
         pytest.skip("this system does not let a user make a network namespace (unshare -rn)")
     assert codes["routes"] <= 0
+
+
+# The daemon paints for a client, and the studio answers its page, with the loopback interface alone.
+SHELLS = """
+import asyncio, fcntl, socket, struct, sys, threading
+from pathlib import Path
+with socket.socket() as line:  # up, as on every computer
+    fcntl.ioctl(line, 0x8914, struct.pack("16sH14s", b"lo", 0x49, bytes(14)))
+import shared_model.weights
+weights = Path(sys.argv[1])
+shared_model.weights.default_backbone_path = lambda: weights
+import httpx
+from client.atelier import open_atelier
+from client.daemon.place import Place, Record
+from client.daemon.server import Daemon
+from client.store import Home
+from client.studio.gate import KEY_HEADER
+from client.studio.service import serving
+from client.studio_client import Client
+from client.warm_painter import WarmPainter
+photo = Path(sys.argv[2]).read_bytes()
+painter = WarmPainter(Home.default(), backbone=shared_model.weights.default_backbone(), device="cpu")
+loop, ready, stop = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
+run = Daemon(painter).run("unix:" + sys.argv[3], stop=stop, ready=lambda address: ready.set())
+thread = threading.Thread(target=lambda: loop.run_until_complete(run))
+thread.start()
+assert ready.wait(60)
+with Client("unix:" + sys.argv[3]) as client:
+    print("daemon", client.stylize(photo, head="tiny").width)
+loop.call_soon_threadsafe(stop.set)
+thread.join()
+with serving(open_atelier(device="cpu")) as gate, httpx.Client(base_url=gate.address, trust_env=False) as page:
+    headers = {"origin": gate.address.rstrip("/"), KEY_HEADER: gate.key}
+    print("studio", page.post("/api/photos", content=photo, headers=headers).json()["width"])
+"""
+
+
+def test_daemon_and_studio_need_this_computer_alone(
+    prefix: list[str], weights_folder: Path, own_home: Path, tmp_path: Path, smooth: Any
+) -> None:
+    pytest.importorskip("starlette", reason="the studio's extra is not installed")
+    pytest.importorskip("httpx", reason="asks the studio")
+    pytest.importorskip("grpc_reflection", reason="the daemon's extra is not installed")
+    if not prefix:
+        pytest.skip("this system does not let a user make a network namespace (unshare -rn)")
+    from shared_model.images import save_picture
+
+    photo = save_picture(tmp_path / "photo.png", smooth(11))
+    given = [weights_folder / "backbone.safetensors", photo, tmp_path / "s.sock"]
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", SHELLS, *map(str, given)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["daemon", "56", "studio", "56"]
 
 
 def test_the_guard_notices_a_socket() -> None:

@@ -170,7 +170,7 @@ def test_a_header_that_lies_about_the_length_does_not_help(tmp_path: Path, monke
             list(opened.shots())
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "playlist", "picture", "folder", "gone", "fifo", "cut"])
+@pytest.mark.parametrize("kind", ["empty", "text", "playlist", "picture", "folder", "gone", "fifo", "cut", "unknown"])
 def test_what_is_no_video_is_one_clear_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x.mp4"
     if kind == "empty":
@@ -191,6 +191,10 @@ def test_what_is_no_video_is_one_clear_error(tmp_path: Path, kind: str) -> None:
     elif kind == "cut":
         data = make(tmp_path / "y.mp4", pan(6)).read_bytes()
         path.write_bytes(data[: len(data) // 2])
+    elif kind == "unknown":  # a code that no decoder knows
+        data = make(tmp_path / "y.mp4", pan(6)).read_bytes()
+        assert b"avc1" in data
+        path.write_bytes(data.replace(b"avc1", b"zzzz"))
     with pytest.raises(InputError) as caught:
         shots(path)
     assert caught.value.hint

@@ -11,15 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.jobs import DroppedError, Job
-from client.orders import Lesson, Order
+from client.commissions import Commission, Lesson
+from client.jobs import DroppedError, Job, News
 from client.store import Home
 from client.warm_painter import WarmPainter
 from shared_model.backbone import Backbone
 from shared_model.errors import CompatibilityError, InputError, MissingError, PictureError, StorageError
 from shared_model.head import Head
 from shared_model.images import encode_picture, load_picture
-from shared_model.stylize import Options
 
 Pixels = Callable[..., np.ndarray]
 
@@ -45,8 +44,8 @@ def photo(smooth: Pixels) -> bytes:
 def paint(
     atelier: WarmPainter, photo: bytes, *, size: int | None = None, head: str = "tiny", format: str = "png"
 ) -> bytes:
-    order = Order(head, Options(size_px=size), format)
-    return atelier.stylize(Job("a", lambda job: None), photo, order=order).data
+    commission = Commission(((head, 1.0),), {"size_px": size}, format)
+    return atelier.stylize(Job("a", lambda job: None), photo, commission=commission).data
 
 
 def test_a_painting_is_what_the_engine_paints_with_the_settings_inside(
@@ -54,11 +53,11 @@ def test_a_painting_is_what_the_engine_paints_with_the_settings_inside(
 ) -> None:
     stages: list[str] = []
     job = Job("a", lambda job: None, tell=lambda news: stages.append(news.stage))
-    painted = atelier.stylize(job, photo, order=Order("tiny", Options(seed=3)))
+    painted = atelier.stylize(job, photo, commission=Commission((("tiny", 1.0),), {"seed": 3}))
     assert (painted.width, painted.height, painted.format) == (56, 40, "png")
     assert json.loads(painted.settings)["options"]["seed"] == 3
     assert b"easel" in painted.data
-    assert stages == ["reading", "painting", "writing"]
+    assert list(dict.fromkeys(stages)) == ["reading", "painting", "writing"]
     assert not np.array_equal(load_picture(painted.data).rgb, load_picture(photo).rgb)
 
 
@@ -132,7 +131,23 @@ def test_a_cancelled_job_paints_nothing(atelier: WarmPainter, photo: bytes, monk
     job = Job("a", lambda job: None, tell=lambda news: job.cancel())
     monkeypatch.setattr(atelier.engine, "stylize", None)
     with pytest.raises(DroppedError):
-        atelier.stylize(job, photo, order=Order("tiny", Options()))
+        atelier.stylize(job, photo, commission=Commission((("tiny", 1.0),)))
+
+
+def test_a_large_picture_is_given_up_between_two_bands(atelier: WarmPainter, photo: bytes) -> None:
+    atelier.engine.rows = 16
+    shares: list[float] = []
+    job = Job("a", lambda job: None)
+
+    def tell(news: News) -> None:
+        shares.append(news.fraction)
+        if news.fraction > 0.7:
+            job.cancel()
+
+    job.tell = tell
+    with pytest.raises(DroppedError):
+        atelier.stylize(job, photo, commission=Commission((("tiny", 1.0),), {"size_px": 260}))
+    assert len(shares) > 4 and shares == sorted(shares) and shares[-1] < 0.8
 
 
 def test_a_head_is_made_saved_and_usable(atelier: WarmPainter, home: Home, photo: bytes) -> None:
@@ -170,7 +185,7 @@ def test_wrong_lessons_are_refused_at_once(wrong: dict[str, object]) -> None:
 
 def test_an_unknown_format_is_refused_at_once() -> None:
     with pytest.raises(InputError, match="exe"):
-        Order("oil", Options(), "exe")
+        Commission((("oil", 1.0),), format="exe")
 
 
 def test_photo_and_lesson_can_go_on_side_by_side(atelier: WarmPainter, photo: bytes) -> None:

@@ -221,3 +221,28 @@ def test_addresses_are_checked(text: str) -> None:
 def test_addresses_are_read() -> None:
     assert parse_server("fleet.example.org:39300") == ("fleet.example.org", 39300)
     assert parse_server("[::1]:1") == ("::1", 1)
+
+
+@pytest.mark.slow
+def test_the_studio_joins_and_leaves_through_easel_itself(house: House, own_home: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    from client.studio.fleet import Application, Fleet
+    from shared_model.images import save_picture
+
+    for kind in ("photos", "art"):
+        save_picture(tmp_path / kind / "our-dog.png", np.zeros((64, 64, 3), np.uint8))
+    studio = Fleet(own_home / "device")
+    code = house.invite("clara").code()
+    asked = (house.server, code, str(tmp_path / "photos"), str(tmp_path / "art"), 3.0)
+    assert studio.join(Application(*asked))["name"] == "clara"
+    facts = studio.facts()
+    assert facts["joined"] and facts["server"] == house.server and not facts["taking_part"]
+    assert house.registry.devices()["clara"].state == "enrolled"
+    with pytest.raises(InputError, match="joined"):
+        studio.join(Application(*asked))
+    told = studio.leave()
+    assert told["server_told"] and told["ledger_kept"] and not told["warnings"]
+    assert not studio.facts()["joined"]
+    with pytest.raises(FederationError):
+        studio.join(Application(*asked))

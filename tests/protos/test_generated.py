@@ -26,11 +26,12 @@ def test_generated_code_is_fresh(source: Path, tmp_path: Path) -> None:
 
 
 def test_every_service_and_method_is_answered() -> None:
-    from client.daemon import catalog, painter
+    from client.daemon import catalog, choices, painter
     from protos import studio_pb2
 
     answered = {"Painter": painter.PainterService, "Heads": catalog.HeadsService}
     answered |= {"Privacy": catalog.PrivacyService, "About": catalog.AboutService}
+    answered |= {"Preferences": choices.PreferencesService}
     services = studio_pb2.DESCRIPTOR.services_by_name
     assert set(services) == set(answered)
     for name, service in services.items():

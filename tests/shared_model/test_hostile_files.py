@@ -288,6 +288,18 @@ def test_weights_changed_at_random_are_refused(tmp_path: Path) -> None:
                 load_backbone(path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30])
+def test_weights_that_paint_nothing_are_refused_whatever_their_checksum(value: float, tmp_path: Path) -> None:
+    small = Backbone(ModelConfig(width=4, blocks=1, code_dim=2, encoder_width=3, critic_width=2))
+    path = save_backbone(tmp_path / "b.safetensors", small)
+    load_backbone(path)
+    with torch.no_grad():
+        next(reversed(list(small.parameters()))).view(-1)[-1] = value
+    with pytest.raises(StorageError, match="numbers that nothing can be painted with") as caught:
+        load_backbone(save_backbone(path, small))
+    assert caught.value.hint
+
+
 def test_a_claimed_network_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "b.safetensors"
     path.write_bytes(_weights_of(ModelConfig(width=8, blocks=1)))

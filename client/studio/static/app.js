@@ -5,6 +5,7 @@ import { $, button, complain, element, guarded, showSoon } from "./dom.js";
 import * as choose from "./choose.js";
 import * as explain from "./explain.js";
 import * as heads from "./heads.js";
+import * as mix from "./mix.js";
 import * as history from "./history.js";
 import * as paint from "./paint.js";
 import * as privacy from "./privacy.js";
@@ -112,6 +113,7 @@ async function main() {
     const state = await get("/api/state");
     paint.start();
     heads.start(state.limits);
+    mix.start();
     history.start(heads.reload);
     explain.start();
     choose.start();

@@ -3,7 +3,7 @@
 import { follow, picture, post, remove } from "./api.js";
 import { $, announce, element, guarded, several, show, tell } from "./dom.js";
 import { reload } from "./heads.js";
-import { bend, onHeadChange, options, setOptions, work } from "./paint.js";
+import { bend, isMix, isStyle, onHeadChange, options, setOptions, work } from "./paint.js";
 
 let shown = [];
 let job = null;
@@ -88,7 +88,7 @@ const forget = guarded(async () => {
 
 export function start() {
   onHeadChange((head) => {
-    $("open-choose").hidden = !head || head.startsWith("style:");
+    $("open-choose").hidden = !head || isStyle(head) || isMix(head);
   });
   $("open-choose").addEventListener("click", open);
   $("choose-skip").addEventListener("click", round);

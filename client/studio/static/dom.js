@@ -112,16 +112,20 @@ export function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(address), 60000);
 }
 
-/** Ask before something is gone for good. */
-export function confirmed(title, text, yes) {
+/** Ask before something is gone for good. Returns "" for no, "yes", or "also" where `also` was offered and ticked. */
+export function confirmed(title, text, yes, also = "") {
   $("confirm-title").textContent = title;
   $("confirm-text").textContent = text;
   $("confirm-yes").textContent = yes;
+  $("confirm-more").hidden = !also;
+  $("confirm-more").querySelector("span").textContent = also;
+  $("confirm-also").checked = false;
   const dialog = $("confirm-dialog");
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    const answer = () => (dialog.returnValue !== "yes" ? "" : $("confirm-also").checked ? "also" : "yes");
+    dialog.addEventListener("close", () => resolve(answer()), { once: true });
   });
 }
 

@@ -2,13 +2,18 @@
 
 import { follow, get, post, remove, upload } from "./api.js";
 import { $, announce, button, complain, confirmed, element, guarded, several, showInTurn, showSoon, tell } from "./dom.js";
-import { onHeadChange, options, setHead, setLook, setOptions, work } from "./paint.js";
+import { isMix, isStyle, onHeadChange, options, partsOf, setHead, setLook, setOptions, sharesOf, work } from "./paint.js";
 
 const PLAIN = { options: { strength: 1, detail: 0.5, keep_color: false }, look: {} };
 
 let heads = [];
 let chosen = []; // pictures in the dialog: id, name
 let most = 10;
+const listCalls = [];
+
+export function onListChange(call) {
+  listCalls.push(call);
+}
 
 export function all() {
   return heads;
@@ -17,13 +22,15 @@ export function all() {
 export function nameOf(id) {
   const head = heads.find((one) => one.id === id);
   if (head?.kind === "style") return `Your ${several(head.pictures.length, "picture")}`;
-  if (id.startsWith("style:")) return "Your pictures";
+  if (isStyle(id)) return "Your pictures";
+  if (isMix(id)) return [...partsOf(id).keys()].join(" + ");
   return id;
 }
 
 /** Show the heads as one group of choices: arrow keys move, each move paints. */
 export function list(given) {
   heads = given;
+  for (const call of listCalls) call(given);
   const before = new Map([...$("heads").querySelectorAll("[role=radio]")].map((card) => [card.dataset.id, card]));
   const cards = heads.map((head) => {
     const old = before.get(head.id);
@@ -70,10 +77,13 @@ function pick(id) {
 
 function mark(id) {
   const cards = [...$("heads").querySelectorAll("[role=radio]")];
+  const shares = isMix(id) ? sharesOf(id) : new Map();
   const present = cards.some((one) => one.dataset.id === id);
   cards.forEach((one, index) => {
     const on = one.dataset.id === id;
     one.setAttribute("aria-checked", String(on));
+    if (shares.has(one.dataset.id)) one.dataset.share = `${shares.get(one.dataset.id)} %`;
+    else delete one.dataset.share;
     one.tabIndex = on || (!present && index === 0) ? 0 : -1;
     if (on) one.scrollIntoView({ block: "nearest", inline: "nearest" });
   });
@@ -93,11 +103,16 @@ function move(event) {
 const forget = guarded(async (head) => {
   const [what, text] = head.kind === "style"
     ? ["this style", "Its pictures on your disk stay where they are."]
-    : [`the head ${head.name}`, "It cannot be brought back. Paintings stay."];
-  if (!(await confirmed(`Delete ${what}?`, text, "Delete"))) return;
-  const left = (await remove(`/api/heads/${encodeURIComponent(head.id)}`)).heads;
+    : [`the head ${head.name}`, "It cannot be brought back."];
+  const { paintings } = await get("/api/paintings");
+  const made = paintings.filter((one) => one.head === head.id || partsOf(one.head).has(head.id)).length;
+  const also = made ? `Delete ${made === 1 ? "the painting" : `the ${made} paintings`} in the history made with it, too` : "";
+  const answer = await confirmed(`Delete ${what}?`, text, "Delete", also);
+  if (!answer) return;
+  const path = `/api/heads/${encodeURIComponent(head.id)}${answer === "also" ? "?paintings" : ""}`;
+  const left = (await remove(path)).heads;
   list(left);
-  if (work.head === head.id) setHead(left.find((one) => one.kind === "shipped")?.id ?? "");
+  if (work.head === head.id || partsOf(work.head).has(head.id)) setHead(left.find((one) => one.kind === "shipped")?.id ?? "");
   $("open-style").focus();
   announce("Deleted");
 });

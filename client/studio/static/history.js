@@ -3,7 +3,7 @@
 import { get, picture, post, remove } from "./api.js";
 import { $, announce, button, bytes, confirmed, element, guarded, save, several, showSoon } from "./dom.js";
 import { nameOf } from "./heads.js";
-import { close, open, setHead, setLook, setOptions, work } from "./paint.js";
+import { close, fileName, isMix, open, setHead, setLook, setOptions, sharesOf, work } from "./paint.js";
 
 const DATE = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
@@ -21,8 +21,8 @@ function showStored(count, stored) {
   $("history-told").textContent = count ? `${several(count, "painting")}, ${size}. ${rule}` : "";
 }
 
-function describe({ options, look }) {
-  const said = [];
+function describe({ head, options, look }) {
+  const said = isMix(head) ? [...sharesOf(head)].map(([name, share]) => `${share} % ${name}`) : [];
   if (options.strength < 1) said.push(`strength ${Math.round(options.strength * 100)} %`);
   if (options.detail !== 0.5) said.push(`detail ${Math.round(options.detail * 100)} %`);
   if ((look.brush ?? 1) !== 1) said.push(`strokes ${Math.round(look.brush * 100)} %`);
@@ -44,7 +44,7 @@ function card(painting) {
     "li",
     { class: "painting" },
     button(image, again, { class: "picture", disabled, "aria-label": `Go on with ${title}` }),
-    element("div", { class: "about" }, element("strong", {}, painting.title), element("span", { class: "chip" }, name)),
+    element("div", { class: "about" }, element("strong", {}, painting.title), element("span", { class: "chip", title: name }, name)),
     element("p", {}, describe(painting), element("br"), size(painting)),
     element(
       "div",
@@ -85,8 +85,7 @@ function keeper(painting) {
 }
 
 async function download(painting) {
-  const head = painting.head.startsWith("style:") ? "style" : painting.head;
-  save(await picture(`/api/paintings/${painting.id}/file`), `${painting.title}-${head}.png`);
+  save(await picture(`/api/paintings/${painting.id}/file`), fileName(painting.title, painting.head));
 }
 
 const drop = guarded(async (painting, item) => {

@@ -16,6 +16,7 @@ let timer = 0;
 let fullTimer = 0;
 let turn = 0; // grows with every change: what belongs to an older one is dropped
 let fullJob = null;
+let order = null; // of the preview that is shown
 const headCalls = [];
 
 export function onHeadChange(call) {
@@ -128,11 +129,39 @@ export function close() {
   $("choose-photo").focus();
 }
 
-export function setHead(head, { paint = true } = {}) {
+export const isStyle = (head) => head.startsWith("style:");
+export const isMix = (head) => head.startsWith("mix:");
+
+/** Names and weights of the heads of a mix, one of 1 for a single head, none for a style. */
+export function partsOf(head) {
+  if (!head || isStyle(head)) return new Map();
+  if (!isMix(head)) return new Map([[head, 1]]);
+  return new Map(head.slice(4).split(",").map((part) => [part.split("=")[0], Number(part.split("=")[1])]));
+}
+
+/** Names and shares of the heads of a mix in whole percent; they add up to 100. */
+export function sharesOf(head) {
+  const parts = [...partsOf(head)];
+  const all = parts.reduce((sum, [, weight]) => sum + weight, 0);
+  const exact = parts.map(([name, weight]) => [name, (100 * weight) / all]);
+  const shares = new Map(exact.map(([name, share]) => [name, Math.floor(share)]));
+  let left = 100 - [...shares.values()].reduce((sum, share) => sum + share, 0);
+  for (const [name] of exact.sort((one, other) => (other[1] % 1) - (one[1] % 1))) {
+    if (left-- > 0) shares.set(name, shares.get(name) + 1);
+  }
+  return shares;
+}
+
+/** What a painting with this head is called on the disk. */
+export function fileName(title, head) {
+  return `${title}-${isStyle(head) ? "style" : [...partsOf(head).keys()].join("+").slice(0, 80)}.png`;
+}
+
+export function setHead(head, { paint = true, delay = 0 } = {}) {
   work.head = head;
   for (const call of headCalls) call(head);
   remember();
-  if (work.photo && head && paint) repaint(0);
+  if (work.photo && head && paint) repaint(delay);
 }
 
 function invalidate() {
@@ -142,6 +171,12 @@ function invalidate() {
   work.painting = null;
   $("download").disabled = true;
   $("open-explain").disabled = true;
+  $("full").hidden = true;
+  order = null;
+  drop();
+}
+
+function drop() {
   if (fullJob) remove(`/api/jobs/${fullJob}`).catch(() => {});
   fullJob = null;
 }
@@ -159,15 +194,16 @@ async function preview(mine) {
   busy(true);
   told("Painting…");
   try {
-    const order = { ...asked(), tab: TAB };
-    const job = await follow(await post("/api/preview", order));
+    const now = { ...asked(), tab: TAB };
+    const job = await follow(await post("/api/preview", now));
     if (!job || mine !== turn) return;
     const blob = await picture(`/api/jobs/${job.id}/picture`);
     if (mine !== turn) return;
     await present(blob);
     told("A first look; the full size follows.");
-    $("open-explain").disabled = false;
-    fullTimer = setTimeout(() => full(mine, order), FULL_MS);
+    $("open-explain").disabled = isMix(work.head);
+    order = now;
+    fullTimer = setTimeout(full, FULL_MS);
   } catch (error) {
     if (mine !== turn) return;
     busy(false);
@@ -176,14 +212,22 @@ async function preview(mine) {
   }
 }
 
-async function full(mine, order) {
+async function full() {
+  const mine = turn;
+  busy(true);
   told("Painting in full size…");
+  fullButton("Cancel");
   try {
     const started = await post("/api/paint", order);
+    if (mine !== turn) return remove(`/api/jobs/${started.id}`);
     fullJob = started.id;
-    const job = await follow(started);
+    const advance = ({ progress }) => {
+      if (mine === turn && progress) told(`Painting in full size… ${Math.round(progress * 100)} %`);
+    };
+    const job = await follow(started, advance);
     if (!job || mine !== turn) return;
     fullJob = null;
+    $("full").hidden = true;
     work.painting = job.result;
     const { id, width, height, seconds } = job.result;
     if (width * height <= SHOWN_PIXELS) {
@@ -197,11 +241,29 @@ async function full(mine, order) {
     announce(`Painted, ${width} by ${height} pixels. Ready to download.`);
   } catch (error) {
     if (mine !== turn) return;
-    told("");
+    fullJob = null;
+    told("This is a first look.");
+    fullButton("Paint in full size");
     complain(error);
   } finally {
     if (mine === turn) busy(false);
   }
+}
+
+function fullButton(text) {
+  $("full").textContent = text;
+  $("full").hidden = false;
+}
+
+/** Give up the full painting that is on its way, or ask for it again. */
+function toggleFull() {
+  if ($("full").textContent !== "Cancel") return full();
+  turn += 1;
+  drop();
+  busy(false);
+  told("Stopped. This is a first look.");
+  announce("Stopped");
+  fullButton("Paint in full size");
 }
 
 async function present(blob) {
@@ -231,7 +293,7 @@ function slide() {
 export const download = guarded(async () => {
   const { id, title, head } = work.painting;
   const blob = await picture(`/api/paintings/${id}/file`);
-  save(blob, `${title}-${head.startsWith("style:") ? "style" : head}.png`);
+  save(blob, fileName(title, head));
   announce("Saved to your downloads");
 });
 
@@ -255,7 +317,8 @@ export async function restore(heads) {
     setOptions({ ...options(), ...head.usual.options });
     setLook(head.usual.look);
   }
-  setHead(head?.id ?? "", { paint: false });
+  const mixed = isMix(kept.head ?? "") && [...partsOf(kept.head).keys()].every((name) => heads.some((one) => one.id === name));
+  setHead(mixed ? kept.head : (head?.id ?? ""), { paint: false });
   if (kept.photo) {
     try {
       await open(await get(`/api/photos/${kept.photo}`));
@@ -283,6 +346,7 @@ export function start() {
     bend({});
   });
   $("download").addEventListener("click", download);
+  $("full").addEventListener("click", toggleFull);
   $("another").addEventListener("click", close);
   showValues();
   slide();

@@ -1,7 +1,8 @@
-// What has left this computer, what is stored on it, and whether it takes part in a fleet: as it is, in plain words.
+// What has left this computer and what is stored on it: as it is, in plain words.
 
 import { get, sentence } from "./api.js";
 import { $, button, bytes, element, guarded, several } from "./dom.js";
+import { fleet } from "./fleet.js";
 import { clear } from "./history.js";
 
 const HOW = [
@@ -18,7 +19,7 @@ export const load = guarded(async (after) => {
     element("h1", { id: "privacy-title" }, "Privacy"),
     verdict(facts),
     element("h2", {}, "Training together"),
-    element("p", {}, fleet(facts)),
+    ...fleet(facts, () => load(after)),
     ...(facts.rounds.length ? [rounds(facts.rounds)] : []),
     element("h2", {}, "What the studio stores"),
     stored(facts.stored),
@@ -42,19 +43,12 @@ function verdict({ problem, participations, complete, sentences }) {
   }
   if (participations || !complete) return element("div", { class: "verdict" }, ...lines);
   const good = element("strong", {}, "Nothing has left this device.");
-  return element("div", { class: "verdict good" }, good, ...lines);
+  return element("div", { class: "verdict good" }, good, element("p", {}, "It has never taken part in training together."));
 }
 
 function stored({ bytes: used, cap_bytes: most, folder }) {
   const what = `${bytes(used)} of at most ${bytes(most)}: photos you opened, styles and paintings, readable by you alone, in `;
   return element("p", {}, what, element("code", {}, folder), ".");
-}
-
-function fleet({ fleet: { joined, folder }, participations }) {
-  if (joined) return `This device is set up to train together with others; its settings and its ledger are in ${folder}.`;
-  const none = "Painting and learning heads need none.";
-  if (participations) return `This device is not set up to train with a fleet any more. ${none}`;
-  return `This device takes part in no fleet. ${none}`;
 }
 
 function rounds(list) {

@@ -15,11 +15,11 @@ import grpc
 import numpy as np
 import pytest
 
+from client.commissions import Commission, Painted
 from client.daemon.place import Place, Record
 from client.daemon.server import Daemon
 from client.daemon.uploads import Settings
 from client.jobs import Job
-from client.orders import Order, Painted
 from client.store import Home
 from client.studio_client import Client
 from client.warm_painter import WarmPainter
@@ -61,12 +61,13 @@ class Gated:
     failure: Exception | None = None
     backbone: str = "gated"
     max_pixels: int = 1
+    tasting: Any = None
 
     @property
     def engine(self) -> Any:
         raise RuntimeError("a gate has no engine in /srv/secret/place")
 
-    def stylize(self, job: Job, photo: bytes, *, order: Order) -> Painted:
+    def stylize(self, job: Job, photo: bytes, *, commission: Commission) -> Painted:
         name = photo.decode()
         self.begun.append(name)
         job.report("painting", 0.5)

@@ -21,7 +21,19 @@ from shared_model.errors import EaselError, InputError, PictureError
 
 STYLIZE, PERSONALIZE = "/easel.studio.v1.Painter/Stylize", "/easel.studio.v1.Painter/Personalize"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-UNARY = ("Heads/List", "Heads/Show", "Heads/Rename", "Heads/Delete", "Privacy/GetLedger", "About/GetVersion")
+UNARY = (
+    "Heads/List",
+    "Heads/Show",
+    "Heads/Rename",
+    "Heads/Delete",
+    "Privacy/GetLedger",
+    "About/GetVersion",
+    "Preferences/Candidates",
+    "Preferences/Choose",
+    "Preferences/Suggest",
+    "Preferences/Apply",
+    "Preferences/Reset",
+)
 START = pb.StylizeRequest(start=pb.StylizeStart(head="tiny"))
 CHUNK = pb.StylizeRequest(chunk=b"abc")
 

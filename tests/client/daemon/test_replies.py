@@ -5,7 +5,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from client.daemon.replies import UnsupportedError, status_of, without_paths
+from client.daemon.replies import status_of, without_paths
 from client.job_queue import BusyError
 from client.jobs import DroppedError
 from shared_model import errors
@@ -21,7 +21,6 @@ from shared_model.errors import EaselError
         (errors.LedgerError("x"), "FAILED_PRECONDITION"),
         (errors.StorageError("x"), "INTERNAL"),
         (BusyError("x", retry_after_s=1), "RESOURCE_EXHAUSTED"),
-        (UnsupportedError("x"), "UNIMPLEMENTED"),
         (DroppedError("cancelled"), "CANCELLED"),
         (DroppedError("late"), "DEADLINE_EXCEEDED"),
         (DroppedError("stopping"), "UNAVAILABLE"),

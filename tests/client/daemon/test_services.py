@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import stat
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,17 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from client.commissions import Commission
 from client.daemon.place import Place
 from client.jobs import Job
 from client.ledger import Ledger
-from client.orders import Order
 from client.paths import witness_folder
 from client.studio_client import CallError, Client, Progress
 from client.warm_painter import WarmPainter
-from protos import studio_pb2 as pb
 from shared_model.errors import InputError, MissingError, PictureError
 from shared_model.head import Head
 from shared_model.images import load_picture
 from shared_model.mechanism import Mechanism
-from shared_model.stylize import Options
 
 
 def test_a_painting_is_the_one_that_is_painted_without_a_daemon(
@@ -34,8 +33,8 @@ def test_a_painting_is_the_one_that_is_painted_without_a_daemon(
     news: list[Progress] = []
     with Client.connect() as painter:
         painting = painter.stylize(photo, head="tiny", strength=0.5, size_px=64, seed=3, progress=news.append)
-    options = Options(strength=0.5, size_px=64, seed=3)
-    expected = atelier.stylize(Job("", lambda job: None), photo, order=Order("tiny", options))
+    commission = Commission((("tiny", 1.0),), {"strength": 0.5, "size_px": 64, "seed": 3})
+    expected = atelier.stylize(Job("", lambda job: None), photo, commission=commission)
     assert np.array_equal(load_picture(painting.data).rgb, load_picture(expected.data).rgb)
     assert (painting.width, painting.height) == (90, 64)
     assert painting.settings["options"] == {
@@ -84,17 +83,102 @@ def test_errors_are_easels_own_with_their_hints(launch: Any, atelier: WarmPainte
         assert painter.stylize(photo, head="tiny").width == 56
 
 
-def test_a_mix_is_prepared_and_refused_as_not_implemented(launch: Any, atelier: WarmPainter) -> None:
-    with launch(atelier).channel() as channel:
-        start = pb.StylizeStart(mix={"tiny": 0.5, "other": 0.5})
-        call = channel.stream_stream(
-            "/easel.studio.v1.Painter/Stylize",
-            request_serializer=pb.StylizeRequest.SerializeToString,
-            response_deserializer=pb.StylizeReply.FromString,
-        )(iter([pb.StylizeRequest(start=start)]))
-        with pytest.raises(grpc.RpcError) as caught:
-            list(call)
-        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+def test_heads_are_mixed(launch: Any, atelier: WarmPainter, photo: bytes, tiny_head: Head) -> None:
+    launch(atelier)
+    other = dataclasses.replace(tiny_head, modulation=tiny_head.modulation + 1)
+    atelier.home.save_head(other, name="other")
+    with Client.connect() as painter:
+        mixed = painter.stylize(photo, mix={"tiny": 3, "other": 1})
+        assert sorted(mixed.settings["mix"]) == [["other", 0.25], ["tiny", 0.75]]
+        with pytest.raises(InputError, match="which head"):
+            painter.stylize(photo, head="tiny", mix={"other": 1})
+        with pytest.raises(MissingError):
+            painter.stylize(photo, mix={"tiny": 1, "nobody": 1})
+        infinite = float("inf")
+        for wrong in (
+            *({"tiny": value, "other": 1} for value in (-1, float("nan"), infinite, -infinite)),
+            *({"tiny": 0}, {"tiny": 0, "other": 0}, {"": 1}, {str(n): 1 for n in range(1000)}),
+        ):
+            with pytest.raises(InputError):
+                painter.stylize(photo, mix=wrong)
+        for option in ({"strength": float("nan")}, {"brush": 9}, {"detail": -1}):
+            with pytest.raises(InputError):
+                painter.stylize(photo, mix={"tiny": 1, "other": 1}, **option)
+
+
+def test_preferences_are_learned_applied_and_forgotten(launch: Any, atelier: WarmPainter, photo: bytes) -> None:
+    launch(atelier)
+    with Client.connect() as painter:
+        plain = painter.stylize(photo, head="tiny")
+        with pytest.raises(InputError, match="knows nothing"):
+            painter.apply("tiny")
+        taste = painter.candidates("tiny", count=3, seed=1)
+        assert len(taste.candidates) == 3 and taste.choices == 0 and taste.best is None and taste.applied is None
+        paintings = [painter.candidate(photo, "tiny", manner=manner).data for manner in taste.candidates]
+        assert len(set(paintings)) == 3
+        for _ in range(3):
+            known = painter.choose("tiny", taste.candidates, [1, 0])
+            assert not known.candidates and known.best is not None
+            taste = painter.candidates("tiny", count=3)
+        assert taste.choices == 3 and 0.5 <= taste.confidence <= 1
+        applied = painter.apply("tiny").applied
+        assert applied is not None and applied == taste.best == painter.suggest("tiny").best
+        told = painter.stylize(photo, head="tiny")
+        assert told.settings["options"]["strength"] == applied.strength
+        assert painter.stylize(photo, head="tiny", strength=0.25).settings["options"]["strength"] == 0.25
+        assert painter.stylize(photo, head="tiny", plain=True).settings == plain.settings
+        assert painter.reset("tiny").choices == painter.suggest("tiny").choices == 0
+        assert painter.stylize(photo, head="tiny").settings == plain.settings
+
+
+def test_a_partner_head_is_one_of_the_knobs(launch: Any, atelier: WarmPainter, photo: bytes, tiny_head: Head) -> None:
+    launch(atelier)
+    atelier.home.save_head(dataclasses.replace(tiny_head, modulation=tiny_head.modulation + 1), name="other")
+    with Client.connect() as painter:
+        with pytest.raises(InputError, match="itself"):
+            painter.candidates("tiny", partner="tiny")
+        with pytest.raises(MissingError):
+            painter.candidates("tiny", partner="nobody")
+        taste = painter.candidates("tiny", count=8, partner="other")
+        assert taste.partner == "other" and any(one.share for one in taste.candidates)
+        mixed = max(taste.candidates, key=lambda one: one.share)
+        painting = painter.candidate(photo, "tiny", manner=mixed, partner="other")
+        assert dict(painting.settings["mix"])["other"] == pytest.approx(mixed.share, abs=1e-6)
+        painter.choose("tiny", taste.candidates, [taste.candidates.index(mixed)])
+        assert painter.candidates("tiny").partner == "other"
+        with pytest.raises(InputError, match="already"):
+            painter.candidates("tiny", partner="")
+
+
+def test_preferences_refuse_what_makes_no_sense_and_learn_nothing_from_it(launch: Any, atelier: WarmPainter) -> None:
+    launch(atelier)
+    with Client.connect() as painter:
+        shown = painter.candidates("tiny", count=3).candidates
+        for count in (1, 13, 1 << 31):
+            with pytest.raises(InputError):
+                painter.candidates("tiny", count=count)
+        wrong: list[tuple[Any, list[int]]] = [
+            (shown, []),
+            (shown, [7]),
+            (shown, [0, 0]),
+            (shown, list(range(1000))),
+            (shown[:1], [0]),
+            ((), [0]),
+            (shown * 400, [0]),
+            *(([shown[0], dataclasses.replace(shown[1], strength=value)], [0]) for value in (float("nan"), -1, 1e300)),
+            ([shown[0], dataclasses.replace(shown[1], brush=float("inf"))], [0]),
+        ]
+        for candidates, order in wrong:
+            with pytest.raises(InputError):
+                painter.choose("tiny", candidates, order)
+        for head in ("nobody", "", "../tiny", "style:0", "a\0b", "x" * 5000):
+            for ask in (painter.suggest, painter.candidates, painter.apply, painter.reset):
+                with pytest.raises((InputError, MissingError)):
+                    ask(head)
+            with pytest.raises((InputError, MissingError)):
+                painter.choose(head, shown, [0])
+        assert painter.suggest("tiny").choices == 0
+    assert not list(atelier.home.folder.glob("preferences/*"))
 
 
 def test_the_ledger_is_told_and_its_place_is_not(launch: Any, atelier: WarmPainter, own_home: Path) -> None:

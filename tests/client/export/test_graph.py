@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,37 @@ def test_what_is_close() -> None:
     assert Comparison(0.0019, 0.009, 1, 1).close
     assert not Comparison(0.0021, 0.0, 1, 1).close
     assert not Comparison(0.0, 0.011, 1, 1).close
+
+
+def test_a_photo_on_which_pytorch_is_not_close_to_itself_excuses_as_much() -> None:
+    assert Comparison(0.006, 0.13, 1, 1, own_mean=0.0075, own_share=0.13).close
+    assert not Comparison(0.006, 0.13, 1, 1, own_mean=0.0001, own_share=0.0005).close
+    assert not Comparison(0.006, 0.30, 1, 1, own_mean=0.0075, own_share=0.13).close
+    assert not Comparison(0.05, 0.5, 1, 1, own_mean=0.04, own_share=0.5).close, "no photo excuses that"
+
+
+def test_pytorch_is_asked_how_steady_it_is_only_where_the_file_is_not_close(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, painted = torch.full((1, 3, 8, 8), 0.5), []
+
+    def painter(offset: float) -> Any:
+        def paint(x: torch.Tensor, **_: object) -> torch.Tensor:
+            painted.append(float(x[0, 0, 0, 0]))
+            return x + offset * len(painted)
+
+        return paint
+
+    runner = SimpleNamespace(paint=lambda photo, **_: photo)
+    monkeypatch.setattr("client.export.check.Runner", lambda data: runner)
+    given: dict[str, Any] = {"head": None, "backbone": backbone, "options": Options()}
+    monkeypatch.setattr("client.export.check.reference", painter(0.0))
+    assert compare(b"", photo, **given).own_mean == 0 and len(painted) == 1
+    painted.clear()
+    monkeypatch.setattr("client.export.check.reference", painter(0.01))
+    found = compare(b"", photo, **given)
+    assert len(painted) == 2 and painted[0] != painted[1] == pytest.approx(0.5, abs=1e-6)
+    assert found.close and found.mean == pytest.approx(0.01) == found.own_mean
 
 
 @pytest.fixture(scope="module")

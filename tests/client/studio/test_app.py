@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from client.atelier import open_atelier
+from client.recipe import Recipe
 from client.studio.app import build_app, page_files
 from client.studio.desk import Desk
 from client.studio.gate import KEY_HEADER, Gate
 from client.studio.intake import MAX_JSON_BYTES, MAX_UPLOAD_BYTES
 from client.studio.jobs import Jobs
 from shared_model.errors import StorageError
+from shared_model.head import Head
 
 BASE = "http://127.0.0.1:8700"
 Pictures = Callable[..., np.ndarray]
@@ -247,6 +250,70 @@ def test_ids_that_are_none_lead_nowhere(page: TestClient) -> None:
     _error(page.delete("/api/heads/tiny"), 400)
 
 
+def test_heads_are_mixed_and_the_mix_is_in_the_history(
+    page: TestClient, desk: Desk, photo: str, tiny_head: Head, tmp_path: Path
+) -> None:
+    desk.atelier.home.save_head(replace(tiny_head, modulation=tiny_head.modulation + 1), name="mine")
+    done = _finished(page, page.post("/api/paint", json={"photo": photo, "head": "mix:tiny=30,mine=10"}))
+    assert done["result"]["head"] == "mix:tiny=30,mine=10"
+    file = page.get(f"/api/paintings/{done['result']['id']}/file").content
+    (tmp_path / "painting.png").write_bytes(file)
+    assert Recipe.read(tmp_path / "painting.png").mix == (("tiny", 0.75), ("mine", 0.25))
+    failed = _finished(page, page.post("/api/explain", json={"photo": photo, "head": "mix:tiny=30,mine=10"}))
+    assert "cannot be followed" in failed["error"]["message"]
+    alone = _finished(page, page.post("/api/preview", json={"photo": photo, "head": "mix:tiny=30,mine=0"}))
+    assert alone["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        *("mix:", "mix:tiny=nan,tiny=1", "mix:tiny=0", "mix:tiny=-1,tiny=2", "mix:tiny=1,none=1", "mix:tiny=inf,x=1"),
+        *("mix:tiny", "mix:../x=1,tiny=1", "mix:" + ",".join(f"h{n}=1" for n in range(90))),
+    ],
+)
+def test_a_mix_that_makes_no_sense_fails_with_words(page: TestClient, photo: str, mix: str) -> None:
+    done = _finished(page, page.post("/api/preview", json={"photo": photo, "head": mix}))
+    if mix == "mix:tiny":  # one head that counts all
+        assert done["state"] == "done"
+    else:
+        assert done["state"] == "failed" and "inside easel" not in done["error"]["message"], done
+
+
+def test_a_running_painting_can_be_given_up(page: TestClient, desk: Desk, photo: str) -> None:
+    begun, go = threading.Event(), threading.Event()
+    stylize = desk.atelier.engine.stylize
+
+    def slow(*given: Any, watch: Callable[[float], None], **more: Any) -> Any:
+        begun.set()
+        assert go.wait(20)
+        return stylize(*given, watch=watch, **more)
+
+    desk.atelier.engine.stylize = slow  # type: ignore[method-assign]
+    started = page.post("/api/paint", json={"photo": photo, "head": "tiny"})
+    assert begun.wait(20)
+    page.delete(f"/api/jobs/{started.json()['id']}")
+    go.set()
+    assert _finished(page, started)["state"] == "stopped"
+    assert page.get("/api/paintings").json()["paintings"] == []
+
+
+@pytest.mark.parametrize("too", [False, True])
+def test_a_deleted_head_leaves_paintings_or_takes_them_along(
+    page: TestClient, desk: Desk, photo: str, tiny_head: Head, too: bool
+) -> None:
+    desk.atelier.home.save_head(replace(tiny_head, modulation=tiny_head.modulation + 1), name="mine")
+    for head in ("tiny", "mine", "mix:tiny=1,mine=1"):
+        assert _finished(page, page.post("/api/paint", json={"photo": photo, "head": head}))["state"] == "done"
+    assert page.get("/api/heads/mine/view").status_code == 200
+    views = set((desk.atelier.gallery.folder / "views").iterdir())
+    left = page.delete(f"/api/heads/mine{'?paintings' if too else ''}").json()["heads"]
+    assert [one["id"] for one in left] == ["tiny"]
+    assert len(views - set((desk.atelier.gallery.folder / "views").iterdir())) == 1, "what shows the head goes with it"
+    kept = {one["head"] for one in page.get("/api/paintings").json()["paintings"]}
+    assert kept == ({"tiny"} if too else {"tiny", "mine", "mix:tiny=1,mine=1"})
+
+
 def test_too_much_work_is_refused(page: TestClient, desk: Desk, photo: str) -> None:
     go = threading.Event()
     desk.jobs.submit("paint", lambda job: bool(go.wait(10)))
@@ -374,4 +441,4 @@ def test_privacy_is_told_as_it_is(page: TestClient, desk: Desk) -> None:
     (device / "device.toml").write_text("")
     (device / "ledger.json").write_text("{damaged")
     facts = page.get("/api/privacy").json()
-    assert facts["problem"]["message"] and facts["sentences"] == [] and facts["fleet"]["joined"]
+    assert facts["problem"]["message"] and facts["sentences"] == [] and facts["fleet"]["set_up"]

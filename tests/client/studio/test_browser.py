@@ -7,9 +7,11 @@ Every test also sees to it that the browser asks nobody but the studio, and that
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ pytest.importorskip("starlette", reason="the studio's extra is not installed")
 import torch
 from PIL import Image
 
-from client.atelier import open_atelier
+from client.atelier import Atelier, open_atelier
+from client.studio.fleet import Fleet
 from client.studio.gate import Gate
 from client.studio.service import serving
+from shared_model.head import Head
 from shared_model.samples import sample_photos
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -47,8 +51,13 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def gate(easel_home: Path) -> Iterator[Gate]:
-    with serving(open_atelier(device="cpu")) as opened:
+def atelier(easel_home: Path) -> Atelier:
+    return open_atelier(device="cpu")
+
+
+@pytest.fixture
+def gate(atelier: Atelier, command: Callable[[Sequence[str]], list[str]]) -> Iterator[Gate]:
+    with serving(atelier, fleet=Fleet(atelier.home.device_folder, command=command)) as opened:
         yield opened
 
 
@@ -181,6 +190,127 @@ def test_own_pictures_are_painted_with_and_learned_from(visit: Visit, gate: Gate
     page.click("[aria-label='Delete mine']")
     page.click("#confirm-yes")
     page.wait_for_selector("[data-id=mine]", state="detached")
+    visit.check(gate, refusals=True)
+
+
+def test_styles_are_mixed_with_sliders(
+    visit: Visit, gate: Gate, atelier: Atelier, picture: bytes, tiny_head: Head
+) -> None:
+    for name in ("mine", "other"):
+        atelier.home.save_head(dataclasses.replace(tiny_head, modulation=tiny_head.modulation + 1), name=name)
+    page = _enter(visit, gate)
+    page.set_input_files("#photo-file", [_file(picture)])
+    page.wait_for_selector(PAINTED)
+    page.focus("#open-mix")
+    page.keyboard.press("Enter")
+    assert page.get_attribute("#open-mix", "aria-expanded") == "true"
+    shares = "() => [...document.querySelectorAll('#mix-rows output')].map(one => one.value)"
+    assert sorted(page.evaluate(shares)) == ["0 %", "0 %", "100 %"]
+    for number in range(3):
+        page.locator("#mix-rows input").nth(number).fill("50")
+    assert sorted(page.evaluate(shares)) == ["33 %", "33 %", "34 %"]
+    page.focus("#mix-rows div:nth-child(3) input")
+    page.keyboard.press("Home")
+    page.wait_for_selector("#download[disabled]")
+    page.wait_for_selector(PAINTED)
+    assert page.locator("[role=radio][data-share='50 %']").count() == 2
+    assert page.locator("[role=radio][aria-checked=true]").count() == 0
+    assert page.is_disabled("#open-explain") and page.is_hidden("#open-choose")
+    with page.expect_download() as coming:
+        page.click("#download")
+    assert coming.value.suggested_filename.count("+") == 1
+    page.reload()
+    page.wait_for_selector(PAINTED)
+    assert page.is_visible("#mix") and sorted(page.evaluate(shares)) == ["0 %", "50 %", "50 %"]
+    page.click("nav >> text=History")
+    page.wait_for_selector(".painting:first-child >> text=50 % ")
+    page.click(".painting:first-child .picture")
+    page.wait_for_selector(PAINTED)
+    page.click("[data-id=tiny]")
+    page.wait_for_selector("[data-id=tiny][aria-checked=true]")
+    assert "100 %" in page.evaluate(shares)
+    visit.check(gate)
+
+
+def test_a_full_painting_is_cancelled_and_asked_for_again(
+    visit: Visit, gate: Gate, atelier: Atelier, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, paint = threading.Event(), atelier.paint
+
+    def slow(*given: Any, watch: Callable[[float], None], **more: Any) -> Any:
+        for _ in range(2000):
+            watch(0.4)
+            if go.wait(0.01):
+                break
+        return paint(*given, watch=watch, **more)
+
+    monkeypatch.setattr(atelier, "paint", slow)
+    page = _enter(visit, gate)
+    page.set_input_files("#photo-file", [_file(picture)])
+    page.wait_for_selector("#told >> text=40 %")
+    page.click("#full >> text=Cancel")
+    page.wait_for_selector("#told >> text=Stopped")
+    assert page.is_disabled("#download") and not page.evaluate("document.querySelector('#busy').matches('.on')")
+    go.set()
+    page.click("#full >> text=Paint in full size")
+    page.wait_for_selector(PAINTED)
+    assert page.is_hidden("#full")
+    page.click("nav >> text=History")
+    page.wait_for_selector(".painting")
+    assert page.locator(".painting").count() == 1, "what was cancelled is not in the history"
+    visit.check(gate)
+
+
+def test_a_head_goes_with_its_paintings_if_its_owner_wants(
+    visit: Visit, gate: Gate, atelier: Atelier, picture: bytes, tiny_head: Head
+) -> None:
+    atelier.home.save_head(dataclasses.replace(tiny_head, modulation=tiny_head.modulation + 1), name="mine")
+    page = _enter(visit, gate)
+    page.set_input_files("#photo-file", [_file(picture)])
+    page.wait_for_selector(PAINTED)
+    page.click("[data-id=tiny]")
+    page.wait_for_selector("#download[disabled]")
+    page.wait_for_selector(PAINTED)
+    page.click("[aria-label='Delete mine']")
+    page.wait_for_selector("#confirm-more >> text=the painting in the history")
+    assert not page.is_checked("#confirm-also")
+    page.check("#confirm-also")
+    page.click("#confirm-yes")
+    page.wait_for_selector("[data-id=mine]", state="detached")
+    page.click("nav >> text=History")
+    page.wait_for_selector(".painting")
+    assert page.locator(".painting").count() == 1
+    assert page.inner_text(".painting .chip") == "tiny"
+    visit.check(gate)
+
+
+def test_a_fleet_is_joined_taken_part_in_and_left(visit: Visit, gate: Gate) -> None:
+    visit.page.set_viewport_size(PHONE)
+    page = _enter(visit, gate)
+    page.click("nav >> text=Privacy")
+    page.click("#fleet-open summary")
+    page.click("#fleet-join")
+    page.wait_for_selector("#fleet-wrong >> text=address is missing")
+    for name, value in {"server": "fleet.example.org:39300", "code": "old", "photos": "~/a", "art": "~/b"}.items():
+        page.fill(f"#fleet-{name}", value)
+    page.focus("#fleet-code")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#fleet-wrong >> text=used up. Ask the operator for a new one.")
+    assert page.input_value("#fleet-photos") == "~/a", "what was typed stays"
+    assert _overflow(page) == 0
+    page.fill("#fleet-code", "right code")
+    page.click("#fleet-join")
+    page.wait_for_selector("#fleet >> text=Joined, not taking part now")
+    page.wait_for_selector("#fleet-part:focus")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#fleet >> text=Taking part")
+    page.click("#fleet-part >> text=Stop taking part")
+    page.wait_for_selector("#fleet >> text=not taking part now")
+    assert _overflow(page) == 0
+    page.click("#fleet-leave")
+    page.click("#confirm-yes")
+    page.wait_for_selector(".toast >> text=could not be told")
+    page.wait_for_selector("#fleet-open")
     visit.check(gate, refusals=True)
 
 

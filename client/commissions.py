@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from client.order import Order
 from client.personalize import check_budget
-from client.store import check_name
+from client.store import Home, check_name
 from shared_model.errors import InputError
-from shared_model.stylize import Options
+from shared_model.mix import shares
 
-__all__ = ["FORMATS", "HeadFacts", "Lesson", "Made", "Order", "Painted"]
+__all__ = ["FORMATS", "Commission", "HeadFacts", "Lesson", "Made", "Painted"]
 
 #: What a painting can be asked for in, and the suffix that means it.
 FORMATS: Mapping[str, str] = {
@@ -25,17 +26,51 @@ MAX_BUDGET_S = 600.0
 
 
 @dataclass(frozen=True)
-class Order:
-    """One photo to paint: with which head, how, and in which of `FORMATS`."""
+class Commission:
+    """One photo to paint.
 
-    head: str
-    options: Options
+    Attributes
+    ----------
+    heads
+        Names and weights; one entry for a single head.
+    given
+        Fields of :class:`shared_model.stylize.Options` and :class:`shared_model.look.Look` that were asked for.
+    format
+        One of `FORMATS`.
+    plain
+        Leave the owner's preferences aside.
+    """
+
+    heads: tuple[tuple[str, float], ...]
+    given: Mapping[str, object] = field(default_factory=dict)
     format: str = "png"
+    plain: bool = False
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             offered = ", ".join(name for name in FORMATS if name)
             raise InputError(f"{self.format!r} is not a format to paint in", hint=f"one of {offered}")
+        if not self.heads or not all(name for name, _ in self.heads):
+            raise InputError("which head?", hint="ask for the list of heads")
+        shares([weight for _, weight in self.heads])
+
+    def check(self, home: Home) -> None:
+        """Refuse what cannot be painted before a photo is sent.
+
+        Raises
+        ------
+        MissingError
+            If there is no such head.
+        InputError
+            If a value is out of range.
+        """
+        for name, _ in self.heads:
+            home.find(name)
+        self.order(home)
+
+    def order(self, home: Home) -> Order:
+        """Return what it means in this home; raises like ``Order.of``."""
+        return Order.of(home, self.heads, given=self.given, plain=self.plain)
 
 
 @dataclass(frozen=True)
