@@ -45,7 +45,11 @@ def test_a_device_without_its_pictures_is_named_with_the_cause(
     tmp_path: Path, config: FederationConfig, make_devices: MakeDevices, weights: Path
 ) -> None:
     devices = make_devices(3)
-    patient = dataclasses.replace(config, quorum=0.1, rounds=1)
-    _, failures = federate(app, devices, folder=tmp_path / "run", config=patient, start=lambda: load_backbone(weights))
+    homes = visit(devices, tmp_path / "visit", budget=math.inf, delta=1e-6)
+    (homes[1] / "device.toml").write_text("photos = 7\n")
+    patient = dataclasses.replace(
+        config, quorum=0.1, rounds=1, unprotected=True, noise_multiplier=0.0, target_epsilon=0.0
+    )
+    _, failures = federate(app, homes, folder=tmp_path / "run", config=patient, start=lambda: load_backbone(weights))
     assert len(failures) == 1
     assert failures[0].startswith("node 1002: ConfigError:") and "'photos' must be" in failures[0]
