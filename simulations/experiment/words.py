@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from client.console import format_bytes, format_seconds
+from simulations.experiment.contrasts import Contrast
 from simulations.experiment.folder import Facts
-from simulations.experiment.summary import Contrast, Entry, Group
+from simulations.experiment.summary import Entry, Group
 from simulations.studies.intervals import Estimate
 
 __all__ = ["METHODS", "facts", "footer", "lead", "papers", "privacy", "question", "row", "size"]
