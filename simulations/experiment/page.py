@@ -149,7 +149,7 @@ def _panels(group: Group, colors: dict[str, int]) -> list[Facts]:
 
 def _held_out(entries: Sequence[Entry], colors: dict[str, int]) -> Facts | None:
     found = [
-        Curve(entry.label, colors[entry.label], tuple((n, e.mean, e.low, e.high) for n, e in points))
+        Curve(entry.label, colors[entry.label], tuple((n, e.mean, e.mean, e.mean) for n, e in points))
         for entry in entries
         if entry.federated and len(points := entry.curve("loss")) > 1
     ]
