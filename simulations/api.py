@@ -28,15 +28,17 @@ from shared_model.parsing import nearest
 from simulations.engine import EngineConfig as Engine
 from simulations.experiment import words
 from simulations.experiment.callbacks import Callback
+from simulations.experiment.comparison import compare_runs, figures
+from simulations.experiment.contrasts import Contrast, contrast
 from simulations.experiment.folder import Facts, Folders, read_marker
-from simulations.experiment.page import compare_runs, figures, write_experiment_report
+from simulations.experiment.page import write_experiment_report
 from simulations.experiment.plan import Cell, Plan, check_methods
 from simulations.experiment.run import run_experiment
 from simulations.experiment.settings import CallbackConfig as Callbacks
 from simulations.experiment.settings import EvaluationConfig as Evaluation
 from simulations.experiment.settings import ExperimentConfig as Experiment
 from simulations.experiment.settings import MethodConfig as Method
-from simulations.experiment.summary import Contrast, Entry, contrast, read_groups
+from simulations.experiment.summary import Entry, read_groups
 from simulations.experiment.toml_text import to_toml
 from simulations.populations import PopulationConfig as Population
 

@@ -12,7 +12,7 @@ import io
 import json
 import math
 import pstats
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,12 +25,10 @@ from shared_model.backbone import Backbone
 from shared_model.errors import MissingError, StorageError
 from shared_model.files import read_bytes, write_atomic
 from shared_model.split import flatten, unflatten
+from simulations.experiment.rows import Row
 from simulations.experiment.settings import CallbackConfig
 
-__all__ = ["Average", "Callback", "Row", "StopTraining", "callbacks_of", "profiled", "should_stop"]
-
-#: What is known after one round: plain values by name.
-Row = Mapping[str, Any]
+__all__ = ["Average", "Callback", "StopTraining", "callbacks_of", "profiled", "should_stop"]
 
 
 class StopTraining(Exception):

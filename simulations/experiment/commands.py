@@ -75,7 +75,7 @@ def resume(parsed: argparse.Namespace, console: Console) -> int:
 
 def compare(parsed: argparse.Namespace, console: Console) -> int:
     """``easel-sim compare``."""
-    from simulations.experiment.page import compare_runs
+    from simulations.experiment.comparison import compare_runs
 
     facts = compare_runs(parsed.runs, parsed.out)
     console.say(f"wrote {facts['page']}")

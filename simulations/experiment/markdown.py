@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from simulations.experiment import words
-from simulations.experiment.summary import Contrast, Group, contrasts
+from simulations.experiment.contrasts import Contrast, contrasts
+from simulations.experiment.summary import Group
 
 __all__ = ["answers", "table", "to_markdown"]
 

@@ -6,8 +6,6 @@ the rest. There is no script.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,14 +14,14 @@ import markupsafe
 from shared_model.errors import StorageError
 from shared_model.files import write_atomic
 from simulations.experiment import words
-from simulations.experiment.folder import Facts, plain
-from simulations.experiment.markdown import to_markdown
-from simulations.experiment.plots import Curve, Dot, Point, bars, curves, forest, scatter, standalone
+from simulations.experiment.contrasts import Contrast, contrasts
+from simulations.experiment.folder import Facts
+from simulations.experiment.plots import Curve, Dot, Point, bars, curves, forest, scatter
 from simulations.experiment.run import NOT_PRIVATE
-from simulations.experiment.summary import Contrast, Entry, Group, contrasts, read_groups
+from simulations.experiment.summary import Entry, Group, read_groups
 from simulations.report import embed, render, resource
 
-__all__ = ["compare_runs", "write_experiment_report"]
+__all__ = ["colors_of", "page_of", "ranking", "write_experiment_report"]
 
 _COLORS = 12
 _PICTURE_PX = 300
@@ -40,53 +38,18 @@ def write_experiment_report(folder: Path | str) -> Path:
         If a file of the run is damaged.
     """
     groups = read_groups([folder])
-    return write_atomic(Path(folder) / "report.html", _page(groups, title=groups[0].cell.config.name).encode())
+    return write_atomic(Path(folder) / "report.html", page_of(groups, title=groups[0].cell.config.name).encode())
 
 
-def compare_runs(folders: Sequence[Path | str], out: Path | str) -> Facts:
-    """Make ``compare.html``, its tables (CSV and Markdown) and a plot per group of runs in the folder ``out``.
-
-    Returns
-    -------
-    dict
-        Where they are, and the rows of the table.
+def page_of(groups: Sequence[Group], *, title: str) -> str:
+    """Return the page of runs that `read_groups` has read.
 
     Raises
     ------
-    MissingError
-        If a folder holds no experiment, or no trial is finished yet.
     StorageError
-        If a file of a run is damaged.
+        If a file of a run is damaged, or they do not fit together.
     """
-    groups, home = read_groups(folders), Path(out)
-    names = [Path(folder).name for folder in folders]
-    title = f"Comparison of {', '.join(names)}" if len(names) > 1 else groups[0].cell.config.name
-    page = write_atomic(home / "compare.html", _page(groups, title=title).encode())
-    rows = [row for group in groups for row in figures(group)]
-    table = write_atomic(home / "compare.csv", _csv(rows).encode())
-    text = write_atomic(home / "compare.md", to_markdown(groups).encode())
-    for number, group in enumerate(groups):
-        if plot := _ranking(group, _colors(groups)):
-            write_atomic(home / f"change-{number}.svg", standalone(plot).encode())
-    return {"page": str(page), "table": str(table), "text": str(text), "rows": plain(rows)}
-
-
-def figures(group: Group) -> list[Facts]:
-    """Return the figures of every method as plain numbers: a row each."""
-    rows = []
-    for entry in group.entries:
-        row: Facts = {"run": group.title, "method": entry.label, "seeds": len(entry.results)}
-        for key in ("personal", "change", "worst", "held_out", "quality"):
-            value = getattr(entry, key)
-            row |= {key: value and value.mean, f"{key}_low": value and value.low, f"{key}_high": value and value.high}
-        row |= {"epsilon": entry.epsilon, "run_epsilon": entry.run_epsilon, "protected": entry.protected}
-        row |= {"bytes_up": entry.bytes_up, "cpu_seconds": entry.seconds}
-        rows.append(row)
-    return rows
-
-
-def _page(groups: Sequence[Group], *, title: str) -> str:
-    colors = _colors(groups)
+    colors = colors_of(groups)
     shown = [group for group in groups if group.entries]
     try:
         return render(
@@ -110,7 +73,8 @@ def _page(groups: Sequence[Group], *, title: str) -> str:
         ) from error
 
 
-def _colors(groups: Sequence[Group]) -> dict[str, int]:
+def colors_of(groups: Sequence[Group]) -> dict[str, int]:
+    """Give every method its color, the same in all groups."""
     labels = dict.fromkeys(entry.label for group in groups for entry in group.entries)
     return {label: number % _COLORS for number, label in enumerate(labels)}
 
@@ -122,7 +86,7 @@ def _group(group: Group, colors: dict[str, int]) -> Facts:
         "title": group.title,
         "rows": [{**words.row(entry), "color": colors[entry.label]} for entry in entries],
         "questions": [_question(kind, found, colors) for kind, found in asked.items() if found],
-        "ranking": _ranking(group, colors),
+        "ranking": ranking(group, colors),
         "panels": _panels(group, colors),
         "held_out": _held_out(entries, colors),
         "privacy": _privacy(group, colors),
@@ -143,7 +107,8 @@ def _question(kind: str, found: Sequence[Contrast], colors: dict[str, int]) -> F
     }
 
 
-def _ranking(group: Group, colors: dict[str, int]) -> str:
+def ranking(group: Group, colors: dict[str, int]) -> str:
+    """Draw what each method did to the personal loss, best first; empty where none was measured."""
     dots = [
         Dot(entry.label, colors[entry.label], value.mean, value.low, value.high)
         for entry in group.entries
@@ -184,7 +149,7 @@ def _panels(group: Group, colors: dict[str, int]) -> list[Facts]:
 
 def _held_out(entries: Sequence[Entry], colors: dict[str, int]) -> Facts | None:
     found = [
-        Curve(entry.label, colors[entry.label], tuple((n, e.mean, e.low, e.high) for n, e in points))
+        Curve(entry.label, colors[entry.label], tuple((n, e.mean, e.mean, e.mean) for n, e in points))
         for entry in entries
         if entry.federated and len(points := entry.curve("loss")) > 1
     ]
@@ -276,11 +241,3 @@ def _painting(entry: Entry, name: str) -> Path | None:
 
 def _embedded(path: Path) -> str:
     return embed(path, _PICTURE_PX)
-
-
-def _csv(rows: Sequence[Facts]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([{key: "" if value is None else value for key, value in row.items()} for row in rows])
-    return stream.getvalue()

@@ -6,6 +6,7 @@ serves light and dark pages and print.
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import math
 from collections.abc import Sequence
@@ -149,8 +150,10 @@ def forest(dots: Sequence[Dot], *, title: str, line: float | None = None, names:
 
 def scatter(points: Sequence[Point], *, title: str, x_name: str, high: int = 260) -> str:
     """Draw points over a logarithmic x axis; those with infinite ``x`` stand apart at its right end."""
+    points = [dataclasses.replace(point, x=float(f"{point.x:.2g}")) for point in points]
     finite = [math.log10(point.x) for point in points if 0 < point.x < math.inf] or [0.0]
-    least, most = min(finite) - 0.15, max(finite) + 0.15
+    room = 0.1 + 0.25 * (max(finite) - min(finite))
+    least, most = min(finite) - room, max(finite) + room
     apart = 70.0 if any(math.isinf(point.x) for point in points) else 0.0
     ticks = nice_ticks(min(p.low for p in points), max(p.high for p in points), count=3)
     right = _WIDE - _RIGHT - apart
@@ -176,9 +179,9 @@ def scatter(points: Sequence[Point], *, title: str, x_name: str, high: int = 260
         parts.append(_line("grid", right, _TOP, right, floor))
     seen: dict[float, int] = {}
     for point in points:
-        shift = 9.0 * (seen.get(point.x, 0) - (sum(p.x == point.x for p in points) - 1) / 2)
+        shift = 12.0 * (seen.get(point.x, 0) - (sum(p.x == point.x for p in points) - 1) / 2)
         seen[point.x] = seen.get(point.x, 0) + 1
-        x = x_of(point.x) + max(-30.0, min(30.0, shift))
+        x = x_of(point.x) + shift
         parts.append(_line(f"whisker s{point.color}", x, y_of(point.low), x, y_of(point.high)))
         parts.append(
             f'<circle class="mark s{point.color}" cx="{x:.1f}" cy="{y_of(point.mean):.1f}" r="5"><title>'

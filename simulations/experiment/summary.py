@@ -1,13 +1,12 @@
-"""The figures of runs: every method's losses with intervals, and differences of the same devices.
+"""The figures of runs: every method's losses with intervals.
 
 Every interval is a 95 percent bootstrap (:mod:`simulations.studies.intervals`) that draws devices anew; a
-device of another seed is another device, with other pictures. A difference pairs each device with itself.
+device of another seed is another device, with other pictures.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,7 @@ from simulations.experiment.plan import Cell
 from simulations.experiment.trials import RESULT, trial_name
 from simulations.studies.intervals import Estimate, estimate
 
-__all__ = ["FEWEST", "Contrast", "Entry", "Group", "contrast", "contrasts", "read_groups"]
-
-#: Devices below which a bootstrap interval says nothing.
-FEWEST = 5
+__all__ = ["Entry", "Group", "read_groups"]
 
 
 @dataclass(frozen=True)
@@ -165,35 +161,6 @@ class Group:
         return _estimate(_known(v for facts in self.entries[0].results for v in facts["rows"][0].get("devices", ())))
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """How much lower the loss of ``better`` is than that of ``than``, on the same devices.
-
-    Parameters
-    ----------
-    better, than
-        Labels.
-    gain
-        ``than`` minus ``better``: positive where ``better`` is.
-    relative
-        The mean gain as a share of the mean loss of ``than``.
-    """
-
-    better: str
-    than: str
-    gain: Estimate
-    relative: float
-
-    @property
-    def answer(self) -> str:
-        """``"yes"``, ``"no"`` (it is worse), or ``"not measurable"``; an interval of a few devices is none."""
-        if self.gain.count < FEWEST:
-            return "too few devices"
-        if self.gain.low > 0.0:
-            return "yes"
-        return "no" if self.gain.high < 0.0 else "not measurable"
-
-
 def read_groups(folders: Sequence[Path | str]) -> list[Group]:
     """Read the results of runs, finished or not.
 
@@ -227,38 +194,6 @@ def _title(run: str, cell: Cell) -> str:
 def _entry(home: Path, cell: Cell, method: Any) -> Entry:
     paths = [home / "trials" / trial_name(method, seed) / RESULT for seed in cell.config.seeds]
     return Entry(method.title, method.name, home, tuple(read_facts(path) for path in paths if path.is_file()))
-
-
-def contrast(better: Entry, than: Entry) -> Contrast | None:
-    """Compare two methods on the devices that both have measured; ``None`` if there are none."""
-    mine, theirs = better.losses(), than.losses()
-    both = sorted(mine.keys() & theirs.keys())
-    if not both:
-        return None
-    base = sum(theirs[key] for key in both) / len(both)
-    gain = estimate([theirs[key] - mine[key] for key in both], [str(seed) for seed, _ in both])
-    return Contrast(better.label, than.label, gain, gain.mean / base if base else math.nan)
-
-
-def contrasts(group: Group) -> dict[str, list[Contrast]]:
-    """Return the two questions of an experiment, and every method's answer.
-
-    ``"local"``: does it beat local training alone; ``"global"``: do networks of one's own beat FedAvg's
-    shared one. Empty where the method to compare with is missing.
-    """
-    local = next((entry for entry in group.entries if entry.name == "local"), None)
-    shared = next((entry for entry in group.entries if entry.name == "fedavg"), None)
-
-    def all_of(than: Entry | None, wanted: Callable[[Entry], bool]) -> list[Contrast]:
-        if than is None:
-            return []
-        made = [contrast(entry, than) for entry in group.entries if entry is not than and wanted(entry)]
-        return [item for item in made if item is not None]
-
-    return {
-        "local": all_of(local, lambda entry: entry.federated),
-        "global": all_of(shared, lambda entry: entry.own_networks and entry.federated),
-    }
 
 
 def _estimate(values: Sequence[float]) -> Estimate | None:

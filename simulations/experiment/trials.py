@@ -14,19 +14,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from server.config import FederationConfig
 from server.outputs import backbone_of
-from server.report import RoundReport
 from server.rounds import begin
 from server.state import StateStore
 from shared_model.backbone import Backbone
 from shared_model.errors import FederationError
 from shared_model.split import flatten
-from simulations.experiment.callbacks import Average, Callback, Row, StopTraining, profiled, should_stop
+from simulations.experiment.callbacks import Average, Callback, StopTraining, profiled, should_stop
 from simulations.experiment.folder import Facts, plain, read_facts, write_facts
 from simulations.experiment.measures import Measures
+from simulations.experiment.rows import Log, Row, reported, spread
 from simulations.experiment.settings import ExperimentConfig, MethodConfig
 from simulations.methods import METHODS
 from simulations.methods.trial import Method, Moment, Trial
@@ -119,7 +118,7 @@ class TrialRun:
 
     def _train(self, method: Method, trial: Trial) -> list[Facts]:
         """Train to the end and return a row per round; round 0 is the start."""
-        log = _Log(self.folder / "rows.json")
+        log = Log(self.folder / "rows.json")
         name = trial_name(self.method, self.seed)
         if not log.rows:
             log.add(self._row(Moment(0, trial.start, None), lambda device: trial.start, trial))
@@ -151,7 +150,7 @@ class TrialRun:
     def _row(self, moment: Moment, network: Callable[[int], Backbone], trial: Trial) -> Facts:
         """Measure what a round has come to; between evaluations only what the server reports."""
         wanted, settings = self.config.evaluation, self.config.callbacks
-        row: Facts = {"round": moment.round, **_reported(moment.report)}
+        row: Facts = {"round": moment.round, **reported(moment.report)}
         average = None
         if settings.ema and moment.round:
             average = Average(self.folder / "average.safetensors", decay=settings.ema).update(
@@ -165,7 +164,7 @@ class TrialRun:
             row["ema_loss"] = self.measures.judged(average, quality=False).loss
         if wanted.personal or moment.round == 0:
             row["devices"] = self.measures.personal(network)
-            row |= _spread(row["devices"])
+            row |= spread(row["devices"])
         return row
 
     def _figures(self, method: Method, trial: Trial, rows: Sequence[Row]) -> Facts:
@@ -173,7 +172,7 @@ class TrialRun:
         final = dict(rows[-1])
         if "devices" not in final:
             final["devices"] = self.measures.personal(lambda device: method.backbone_of(trial, device))
-            final |= _spread(final["devices"])
+            final |= spread(final["devices"])
         state = StateStore(trial.folder / "federation").load()
         if method.name == "central":
             shared = method.backbone_of(trial, 0)
@@ -215,22 +214,6 @@ class TrialRun:
         return round(self.clock() - began, 1)
 
 
-class _Log:
-    """The rows of a trial, saved after each."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.rows: list[Facts] = list(read_facts(path)["rows"]) if path.is_file() else []
-
-    @property
-    def last(self) -> int:
-        return int(self.rows[-1]["round"]) if self.rows else -1
-
-    def add(self, row: Row) -> None:
-        self.rows.append(plain(row))
-        write_facts(self._path, {"rows": self.rows})
-
-
 def _name_run(trial: Trial, method: Method) -> None:
     """Begin the server's state under a name that the seed alone gives, instead of a random one.
 
@@ -261,19 +244,3 @@ def _networks(method: Method, trial: Trial) -> list[str]:
     """Identify every device's network: 16 hex digits of the SHA-256 of its parameters."""
     vectors = (flatten(method.backbone_of(trial, device)) for device in range(len(trial.devices)))
     return [hashlib.sha256(vector.numpy().tobytes()).hexdigest()[:16] for vector in vectors]
-
-
-def _reported(report: RoundReport | None) -> Facts:
-    if report is None:
-        return {}
-    names = ("asked", "accepted", "epsilon", "run_epsilon", "clip", "update_norm", "bytes_down", "bytes_up", "seconds")
-    return {name: getattr(report, name) for name in names} | {"dropped": dict(report.reasons)}
-
-
-def _spread(losses: Sequence[float]) -> dict[str, Any]:
-    """Return the mean over devices, and that of the worst tenth (at least one device)."""
-    known = sorted(value for value in losses if math.isfinite(value))
-    if not known:
-        return {}
-    worst = known[-max(1, round(len(known) / 10)) :]
-    return {"personal": sum(known) / len(known), "worst": sum(worst) / len(worst)}

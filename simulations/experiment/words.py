@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from client.console import format_bytes, format_seconds
+from simulations.experiment.contrasts import Contrast
 from simulations.experiment.folder import Facts
-from simulations.experiment.summary import Contrast, Entry, Group
+from simulations.experiment.summary import Entry, Group
 from simulations.studies.intervals import Estimate
 
 __all__ = ["METHODS", "facts", "footer", "lead", "papers", "privacy", "question", "row", "size"]
@@ -27,13 +28,13 @@ METHODS = (
 _QUESTIONS = {
     "local": (
         "Does training together beat training alone?",
-        "How much lower the personal loss is than with local training only, on the same devices; right of the line "
-        "is better.",
+        "How much lower the personal loss is than with local training only ({than}), on the same devices; right of "
+        "the line is better.",
     ),
     "global": (
         "Do networks of one's own beat one for all?",
-        "How much lower the personal loss is than with FedAvg's shared backbone, on the same devices; right of the "
-        "line is better.",
+        "How much lower the personal loss is than with FedAvg's shared backbone ({than}), on the same devices; right "
+        "of the line is better.",
     ),
 }
 
@@ -107,6 +108,7 @@ def epsilon(entry: Entry) -> str:
 def question(kind: str, found: Sequence[Contrast]) -> Facts:
     """Return a question with every method's answer."""
     title, text = _QUESTIONS[kind]
+    text = text.format(than=found[0].than)
     answers = [
         {
             "label": item.better,

@@ -15,10 +15,12 @@ import pytest
 from shared_model.errors import MissingError, StorageError
 from shared_model.images import save_picture
 from simulations.cli import main
+from simulations.experiment.comparison import compare_runs
+from simulations.experiment.contrasts import contrasts
 from simulations.experiment.folder import Folders, claim, write_facts
-from simulations.experiment.page import compare_runs, write_experiment_report
+from simulations.experiment.page import write_experiment_report
 from simulations.experiment.plan import load_plan
-from simulations.experiment.summary import contrasts, read_groups
+from simulations.experiment.summary import read_groups
 
 TEXT = """
 name = "Paint & <compare>"

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from shared_model.errors import InputError, MissingError
-from simulations.experiment.callbacks import Row, StopTraining, should_stop
+from simulations.experiment.callbacks import StopTraining, should_stop
 from simulations.experiment.folder import MARKER, SETTINGS, read_facts
 from simulations.experiment.page import write_experiment_report
 from simulations.experiment.plan import load_plan
+from simulations.experiment.rows import Row
 from simulations.experiment.run import NOT_PRIVATE, resume_experiment, run_experiment
 from simulations.experiment.settings import CallbackConfig
 from tests.simulations.experiment.conftest import quiet
