@@ -188,8 +188,9 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
         for count, aggregation in jobs:
             found.append(pool.apply(_alone, (count, model, aggregation)))
             console.note(f"{aggregation}, {count} replies: {found[-1].peak_mib:.0f} MiB")
-    header = ("aggregation", "replies", "parameters", "peak MiB", "replies / CPU-s", "of it made in")
-    console.table(_rows(found), header=header)
+    console.table(
+        _rows(found), header=("aggregation", "replies", "parameters", "peak MiB", "replies / CPU-s", "of it made in")
+    )
     console.facts([asdict(one) for one in found])
     return 0
 

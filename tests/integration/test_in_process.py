@@ -265,7 +265,7 @@ def test_a_seeded_run_repeats_in_everything_but_its_noise(
 ) -> None:
     """Seed everything twice. float16 uploads, since int8 ones are rounded with coins of the operating system."""
     folders = make_devices(3)
-    monkeypatch.setattr("server.rounds.new_run_name", lambda: "0123456789ab")  # minibatches are drawn from it
+    monkeypatch.setattr("server.steps.new_run_name", lambda: "0123456789ab")  # minibatches are drawn from it
     seeded = replace(config, upload="float16", seed=7)
 
     def quiet(shape: tuple[int, ...], *, std: float) -> torch.Tensor:
