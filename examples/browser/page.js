@@ -3,6 +3,7 @@ const LONGEST = 2048; // pixels; WebAssembly has 4 GB of memory at most
 const byId = (id) => document.getElementById(id);
 const painter = new Worker("painter.js", { type: "module" });
 let started = 0;
+let counting = 0;
 
 function say(text) {
   byId("state").textContent = text;
@@ -32,6 +33,9 @@ async function paint(event) {
   byId("save").hidden = true;
   say("Painting: this takes a while.");
   started = performance.now();
+  counting = setInterval(() => {
+    byId("seconds").textContent = `${Math.round((performance.now() - started) / 1000)} s`;
+  }, 1000);
   const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   const [model] = byId("model").files;
   const options = { strength: Number(byId("strength").value), seed: Number(byId("seed").value) };
@@ -40,6 +44,8 @@ async function paint(event) {
 
 painter.onmessage = ({ data: { error, data, width, height } }) => {
   byId("paint").disabled = false;
+  clearInterval(counting);
+  byId("seconds").textContent = "";
   if (error) return say(error);
   const canvas = byId("after");
   [canvas.width, canvas.height] = [width, height];

@@ -2,6 +2,7 @@
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs";
 
 ort.env.wasm.wasmPaths = new URL("./node_modules/onnxruntime-web/dist/", import.meta.url).href;
+ort.env.logLevel = "error"; // its notes about the graph are of no use here
 ort.env.wasm.numThreads = 1; // more need a server that isolates the page (COOP and COEP headers)
 let ready = { name: undefined, session: undefined };
 
@@ -11,7 +12,7 @@ async function open(file) {
     const response = file ? null : await fetch("model.onnx");
     if (response && !response.ok) throw new Error("Choose a head: there is no model.onnx beside this page.");
     const bytes = await (file ?? response).arrayBuffer();
-    ready = { name, session: await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] }) };
+    ready = { name, session: await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], logSeverityLevel: 3 }) };
   }
   return ready.session;
 }

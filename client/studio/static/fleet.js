@@ -21,11 +21,16 @@ export function fleet({ fleet: known, participations }, again) {
   return [element("p", {}, `${told} ${none}`), form(known, again)];
 }
 
+function state(now, note) {
+  if (!now) return "Joined, not taking part now";
+  return note && !note.startsWith("taking part") ? "Taking part as soon as it can" : "Taking part";
+}
+
 function member({ server, name, taking_part: now, note, problem, photos, art, folder }, again) {
   const lines = problem
     ? [element("strong", {}, sentence(problem.message)), element("p", {}, sentence(problem.hint))]
     : [
-        element("strong", {}, now ? "Taking part" : "Joined, not taking part now"),
+        element("strong", {}, state(now, note)),
         element("p", {}, `Fleet: ${server}. It knows this device as “${name}”.`),
         note ? element("p", { class: "told" }, sentence(note)) : null,
         photos ? element("p", { class: "told" }, `Trains on photos in ${photos} and pictures in ${art}.`) : null,
