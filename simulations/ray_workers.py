@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -109,6 +110,8 @@ def ray_workers(app: App, *, count: int, threads: int, address: str = "") -> Ite
 
     Raises
     ------
+    ConfigError
+        If the address is none.
     MissingError
         If Ray is not installed.
     FederationError
@@ -120,6 +123,8 @@ def ray_workers(app: App, *, count: int, threads: int, address: str = "") -> Ite
         from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
     except ImportError as error:
         raise MissingError("Ray is not installed", hint="pip install 'easel[sim]'") from error
+    if address:
+        _check_address(address)
     init: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     init |= {"address": address} if address else {"num_cpus": count, "address": "local"}
     device = _RayDevice(app, threads=threads)
@@ -131,9 +136,7 @@ def ray_workers(app: App, *, count: int, threads: int, address: str = "") -> Ite
                 backend = RayBackend({"init_args": init, "client_resources": {"num_cpus": 1}})
                 backend.build(lambda: device)  # type: ignore[arg-type, return-value]
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise FederationError(
-                    f"Ray cannot be used: {said(error)}", hint=_hint(address) if address else "see docs/simulation.md"
-                ) from error
+                raise FederationError(f"Ray cannot be used: {said(error)}", hint="see docs/simulation.md") from error
         with ThreadPoolExecutor(max(1, backend.num_workers)) as pool:
             yield RayWorkers(backend, pool)
     finally:
@@ -141,7 +144,14 @@ def ray_workers(app: App, *, count: int, threads: int, address: str = "") -> Ite
             backend.terminate()
 
 
-def _hint(address: str) -> str:
-    if not address.rpartition(":")[2].isdigit():
+def _check_address(address: str) -> None:
+    """Refuse an address where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
         raise ConfigError(f"a Ray address is HOST:PORT, not {address!r}")
-    return f"is `ray start --head` running at {address}?"
+    try:
+        socket.create_connection((host, int(port)), timeout=10.0).close()
+    except (OSError, OverflowError) as error:
+        raise FederationError(
+            f"Ray cannot be used: nobody answers at {address}", hint="is `ray start --head` running there?"
+        ) from error

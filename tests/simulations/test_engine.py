@@ -140,11 +140,11 @@ def test_a_cluster_of_two_nodes_gives_the_same_bits(tmp_path: Path) -> None:
     assert len(set((tmp_path / "diary").read_text().split())) == 2
 
 
-@LITTER
-@pytest.mark.slow
 def test_an_address_without_a_cluster_is_named(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match="Ray cannot be used"):
         outcome(tmp_path, EngineConfig(kind="ray", address=f"127.0.0.1:{free_port()}"), app_of())
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        outcome(tmp_path, EngineConfig(kind="ray", address="auto"), app_of())
 
 
 def free_port() -> int:
