@@ -100,17 +100,8 @@ class Ledger:
     an infinite limit is never used up, not even by what is missing.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        account: Accountant,
-        clock: Callable[[], datetime],
-        witness: Path | None = None,
-        durable: bool = True,
-    ) -> None:
-        self.path = path
-        self._file = LedgerFile(path, witness=witness, durable=durable)
+    def __init__(self, file: LedgerFile, *, account: Accountant, clock: Callable[[], datetime]) -> None:
+        self.path, self._file = file.path, file
         self._account = account
         self._clock = clock
 
@@ -158,7 +149,7 @@ class Ledger:
             raise PrivacyError(f"a privacy budget is positive, not {max_epsilon}")
         if delta is not None and not 0.0 < delta < 1.0:
             raise PrivacyError(f"delta lies strictly between 0 and 1, not {delta}")
-        ledger = cls(Path(path), account=account or prv, clock=clock, witness=witness, durable=durable)
+        ledger = cls(LedgerFile(Path(path), witness=witness, durable=durable), account=account or prv, clock=clock)
         if (max_epsilon is None or delta is None) and not ledger._file.exists():
             raise MissingError(f"there is no privacy ledger at {path}", hint="easel join makes one")
         with ledger._file.locked():
@@ -199,7 +190,7 @@ class Ledger:
         LedgerError
             If no copy can be read.
         """
-        ledger = cls(Path(path), account=account or prv, clock=clock, witness=witness)
+        ledger = cls(LedgerFile(Path(path), witness=witness), account=account or prv, clock=clock)
         if not ledger._file.exists():
             raise MissingError(f"there is no privacy ledger at {path}", hint="name the folder of a device")
         with ledger._file.locked():

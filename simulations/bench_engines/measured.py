@@ -126,7 +126,7 @@ def _flower(clients: int, side: int, work: str, rounds: int) -> None:
         server,
         app_of(work),
         clients,
-        backend_config={"init_args": {"num_cpus": 2}, "client_resources": {"num_cpus": 1}},
+        backend_config={"init_args": {"num_cpus": 2, "address": "local"}, "client_resources": {"num_cpus": 1}},
     )
 
 

@@ -159,6 +159,7 @@ def visit(devices: Sequence[Path], folder: Path | str, *, budget: float, delta: 
         home = Path(folder) / str(index)
         for part in ("", _TEST):
             if (source / part / SETTINGS).exists() and not (home / part / SETTINGS).exists():
+                load_records(source / part)  # makes what is missing
                 (home / part).mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / part / CACHE, home / part / CACHE)
                 device = dataclasses.replace(load_device(source / part), max_epsilon=budget, delta=delta)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -124,8 +125,13 @@ def test_ray_gives_the_same_bits_and_first_causes(tmp_path: Path) -> None:
 @LITTER
 def test_a_cluster_of_two_nodes_gives_the_same_bits(tmp_path: Path) -> None:
     port = free_port()
-    head = f"--head --port={port} --num-cpus=1 --include-dashboard=false"
-    with ray_node(head), ray_node(f"--address=127.0.0.1:{port} --num-cpus=1"):
+    head = f"--head --port={port} --num-cpus=1 --include-dashboard=false --temp-dir="
+    # A folder of its own: a head's default one tells every later Ray on this computer to join this cluster.
+    with (
+        tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as place,
+        ray_node(head + place),
+        ray_node(f"--address=127.0.0.1:{port} --num-cpus=1"),
+    ):
         wait_for_nodes(port, 2)
         engine = EngineConfig(kind="ray", address=f"127.0.0.1:{port}")
         far, _ = outcome(tmp_path, engine, app_of(diary=tmp_path / "diary"))
