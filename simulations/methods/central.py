@@ -1,10 +1,11 @@
-"""Central: all records in one place. The upper bound that privacy and federation are measured against.
+"""Central: all records in one place, what privacy and federation are measured against.
 
 FOR SIMULATION ONLY. It pools what every device was promised to keep, which nothing outside a simulation
 does; it protects nobody.
 
 A round takes as many steps as a federated round takes on all its devices together, one after the other:
-the same number of records is looked at.
+the same number of records is looked at. That is not always for the better (docs/methods.md): with few records
+and many steps it learns them by heart, so tune ``steps`` before calling it an upper bound.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class CentralOptions:
 @dataclass(frozen=True)
 class _Central:
     name: str = "central"
-    paper: str = "upper bound: pooled records, simulation only"
+    paper: str = "baseline: pooled records, simulation only"
 
     def check(self, options: Mapping[str, object], federation: FederationConfig) -> FederationConfig:
         """See :class:`simulations.methods.trial.Method`."""

@@ -29,7 +29,7 @@ class FedAdamOptions(Options):
         ``server_lr`` of the federation, which for FedAvg is 1.
     """
 
-    server_lr: float = 1e-3
+    server_lr: float = 1e-2
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,10 +16,10 @@ from flwr.app import ConfigRecord
 from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.supercore.inflatable.inflatable_object import get_object_type_from_object_content
 
-from client.trainer import round_seed
 from client.data import load_device, load_records
 from client.ledger import Ledger
 from client.private_training import LocalSettings, train_user_level
+from client.trainer import round_seed
 from server.bundle import run_config, write_bundle
 from server.config import FederationConfig
 from server.rounds import plan
