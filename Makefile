@@ -29,8 +29,8 @@ install: $(STAMP) ## Make the virtual environment with everything in it
 demo: $(STAMP) ## Train together, fit one head, paint photos; PHOTOS=DIR ART=DIR use your own, ARGS=... adds options
 	$(BIN)/easel-sim demo $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(ART),--art "$(ART)") $(ARGS)
 
-test: $(STAMP) ## Run the tests, without the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+test: $(STAMP) ## Run the tests, without the slow ones, on two processes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 test-all: $(STAMP) ## Run all tests, those with real processes too
 	$(BIN)/python -m pytest $(ARGS)
