@@ -7,7 +7,6 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,4 +100,4 @@ def request_for() -> Callable[..., object]:
 @pytest.fixture
 def same_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every run have the same name, from which minibatches are drawn."""
-    monkeypatch.setattr("server.state.secrets", SimpleNamespace(token_hex=lambda count: "0123456789ab"))
+    monkeypatch.setattr("simulations.engine.digest", lambda config: "the same settings")
