@@ -30,6 +30,7 @@ from shared_model.backbone import Backbone
 from shared_model.config import digest
 from shared_model.errors import ConfigError
 from shared_model.noise import secure_normal
+from simulations.allocator import keep_freed_memory
 from simulations.churn import ChurnGrid
 from simulations.device_call import App
 from simulations.grid import InProcessGrid
@@ -183,6 +184,7 @@ def open_grid(
         Virtual time where devices come and go; else ``None``, the real clock.
     """
     configs = [{"device-dir": str(home.resolve())} for home in devices]
+    keep_freed_memory()
     with contextlib.ExitStack() as stack:
         grid = stack.enter_context(_grid(client_app, configs, engine))
         if engine.churn.calm:

@@ -21,6 +21,7 @@ from server.admission import read_array
 from server.aggregation import StreamingSum
 from server.transport import Timing, receive, send
 from shared_model.errors import FederationError
+from simulations.allocator import keep_freed_memory
 from simulations.bench_engines.work import ARRAY, app_of
 
 __all__ = ["main"]
@@ -38,6 +39,7 @@ def main() -> None:
     if parsed.engine == "flower":
         _flower(parsed.clients, parsed.side, parsed.work, parsed.rounds)
         return
+    keep_freed_memory()  # as every simulation does
     with _grid(parsed.engine, parsed.clients, parsed.work) as grid:
         _timed(_streaming(grid, parsed.side, parsed.clients), parsed.rounds)
 
