@@ -46,8 +46,6 @@ class FedBuffOptions(Options):
 
 
 def _buffered(federation: FederationConfig, options: FedBuffOptions) -> FederationConfig:
-    if "mode" not in FederationConfig.keys():
-        raise ConfigError("this server has no buffered rounds", hint="take the method 'fedavg'")
     changes: dict[str, Any] = {
         "mode": "buffered",
         "max_staleness": options.max_staleness,

@@ -22,8 +22,7 @@ from simulations.methods.personal import held_out, loss_on, mean, measure, worst
 from simulations.methods.trial import Moment, Trial
 
 ROOT = Path(__file__).resolve().parents[3]
-BUFFERED = "mode" in FederationConfig.keys()
-NAMES = sorted(set(METHODS) - (set() if BUFFERED else {"fedbuff"}))
+NAMES = sorted(METHODS)
 PROTECTED = {"dp-fedavg", "dp-ftrl", "dp-sgd"}
 # Noise of the system never repeats; a buffer is lost in a crash, and whoever was in it stays away from the next.
 REPEATABLE = sorted(set(NAMES) - PROTECTED - {"fedbuff"})
@@ -137,13 +136,6 @@ def test_protected_methods_refuse_to_protect_nobody() -> None:
         assert "target_epsilon" in str(caught.value.hint)
 
 
-@pytest.mark.skipif(BUFFERED, reason="this server has buffered rounds")
-def test_without_buffered_rounds_fedbuff_says_so() -> None:
-    with pytest.raises(ConfigError, match="fedbuff: this server has no buffered rounds"):
-        METHODS["fedbuff"].check({}, FederationConfig(population=100, cohort=10, unprotected=True))
-
-
-@pytest.mark.skipif(not BUFFERED, reason="this server has no buffered rounds")
 def test_fedbuff_is_the_servers_buffer(make_trial: MakeTrial) -> None:
     trial = make_trial("buffered", federation={"rounds": 3, "cohort": 2, "min_nodes": 3}, concurrency=3)
     moments = run(trial, "fedbuff")
@@ -169,7 +161,6 @@ def test_masks_hide_single_updates_of_any_method_and_change_nothing(make_trial: 
     assert [(entry.round, entry.kind) for entry in entries] == [(1, "masked update")]
 
 
-@pytest.mark.skipif("aggregation" not in FederationConfig.keys(), reason="this server has no robust rules")
 def test_robust_rules_work_around_own_layers_and_top_k(make_trial: MakeTrial, same_run: None) -> None:
     found = []
     for rule in ("mean", "median"):
