@@ -22,7 +22,7 @@ from client.app import pack
 from client.cli import main as owner
 from client.data import load_device, load_records, write_device
 from client.ledger import Ledger
-from client.private_training import LocalSettings, train_user_level
+from client.trainer import local_training, round_seed
 from server.aggregation import StreamingSum
 from server.cli import main as operator
 from server.config import FederationConfig
@@ -331,23 +331,11 @@ def equal_to_an_undisturbed_run(house: House, state: RoundState) -> list[int]:
 
 def update(folder: Path, state: RoundState, config: FederationConfig) -> torch.Tensor:
     """Return what a device sends in a round, as the server reads it."""
-    from client.app import _seed
-
     request = plan(state, [1], config=config).request
     backbone = Backbone(request.model)
     unflatten(backbone, state.backbone)
-    settings = LocalSettings(
-        steps=request.local_steps,
-        batch=request.batch,
-        lr=request.learning_rate,
-        critic_lr=request.learning_rate,
-        noise_multiplier=0.0,
-        sample_rate=request.record_rate,
-        bound=request.record_clip,
-        loss=request.loss,
-    )
-    seed = _seed(request, load_device(folder).seed)
-    delta = train_user_level(backbone, load_records(folder), settings=settings, seed=seed)
+    seed = round_seed(request, load_device(folder).seed)
+    delta = local_training(backbone, folder, request, seed=seed)
     values, scale = pack(delta, request)
     return torch.from_numpy(values.astype("float32")) * float(scale)
 
