@@ -25,9 +25,11 @@ Assumes
     on its pictures (work is a fixed number of steps). The operator's counts of who answered are not
     released.
 Edge cases
-    A crash in the middle of a round: whoever watched knows that some looks did not close it. A device
-    counts every attempt whole; the server's ledger, which counts what was released, does not count these
-    looks (4 % of a round's 1 / z^2 at most where their noise is chosen for you).
+    A crash in the middle of a round: whoever watched knows that some looks did not close it. The round's
+    repetition makes none and waits for its deadline, so a round never looks more often than is paid for.
+    Looks and sum then have cohorts of their own, drawn independently, which reveals no more than one
+    cohort for both: every moment E[(P/Q)^n] is, over the n coins of a device, a product of two growing
+    functions, whose mean over shared coins is at least the product of their means (Harris 1960).
     Fewer replies than planned: the deadline closes the round. All have answered: it ends at once, which
     leaves nobody out. Noise may close a little early or late: some updates fewer or more than planned.
 """

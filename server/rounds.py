@@ -128,6 +128,7 @@ def _one_round(tools: Tools, state: RoundState) -> RoundState:
     config, timing = tools.config, tools.timing
     nodes = present(tools)
     started = timing.clock()
+    interrupted = state.reserved > state.round
     state, current = reserve(tools, state, nodes)
     state, account = charge(tools, state, current.nodes)
     if config.secure_aggregation:
@@ -148,7 +149,7 @@ def _one_round(tools: Tools, state: RoundState) -> RoundState:
         participations=dict(account.participations.get(state.run, {})),
     )
     replies: list[tuple[int, str, int]] = []
-    verdicts = _judge(tools, admission, _closing(tools, state), replies)
+    verdicts = _judge(tools, admission, _closing(tools, state, interrupted=interrupted), replies)
     state = step(state, current, verdicts, config=config, noise=tools.noise, entropy=tools.entropy)
     state = reported(state, bytes_down=payload(content) * len(asked), seconds=timing.clock() - started)
     return finish(tools, state, replies)
@@ -177,10 +178,13 @@ def _secure_round(tools: Tools, state: RoundState, current: Plan, *, started: fl
     return reported(state, bytes_down=summed.bytes_down, seconds=timing.clock() - started)
 
 
-def _closing(tools: Tools, state: RoundState) -> Closing | None:
-    """Return what may end the round early; None where it has to wait."""
+def _closing(tools: Tools, state: RoundState, *, interrupted: bool) -> Closing | None:
+    """Return what may end the round early; None where it has to wait.
+
+    A round that was ``interrupted`` may have looked at noised counts already, and they are paid for once.
+    """
     config, budget = tools.config, Budget(tools.config, state.noise_multiplier)
-    if not config.close_early:
+    if not config.close_early or (interrupted and budget.looks):
         return None
     at = moments(config.deadline_s, budget.looks)
     return Closing(config.planned, at=at, std=budget.look_std, noise=tools.noise)

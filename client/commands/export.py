@@ -54,9 +54,15 @@ def run(arguments: argparse.Namespace) -> int:
     data = assemble(head, backbone=backbone, options=options, facts=facts)
     found: Comparison = compare(data, photo, head=head, backbone=backbone, options=options)
     if not found.close:
+        hint = "nothing was written; try another --photo, or report this with the versions from easel doctor"
+        if found.unsteady:
+            hint = (
+                f"nothing was written; on this photo, with large even areas, PyTorch differs from itself by "
+                f"{255 * found.own_mean:.1f} of 255, so that it cannot tell: check with another --photo"
+            )
         raise CompatibilityError(
-            f"the exported file paints otherwise than PyTorch (mean difference {found.mean:.4f})",
-            hint="nothing was written; try another --photo, or report this with the versions from easel doctor",
+            f"the exported file paints otherwise than PyTorch (mean difference {255 * found.mean:.2f} of 255)",
+            hint=hint,
         )
     write_atomic(target, data, mode=0o644 if file.shipped else 0o600)
     ratio = found.seconds / found.reference_seconds
@@ -75,11 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
         f"checked against PyTorch: mean difference {255 * found.mean:.3f} of 255, {found.share:.2%} of values more "
         f"than 2 apart; {format_seconds(found.seconds)} a painting, PyTorch {format_seconds(found.reference_seconds)}"
     )
-    if not found.within:
-        console.note(
-            f"this photo has large even areas: PyTorch itself moves by {255 * found.own_mean:.1f} of 255 there "
-            "when the last bit of the photo changes"
-        )
     if not file.shipped:
         console.warn(WARNING, hint="do not give it to anybody who may not see those pictures")
     return 0

@@ -179,6 +179,42 @@ def test_the_server_never_counts_exactly_where_the_count_must_be_noised(
     assert state.reports[0].reasons == {"not needed": 2}
 
 
+def test_a_round_that_is_repeated_after_a_crash_does_not_look_again(
+    tmp_path: Path, config: FederationConfig, backbone: Backbone, fake_client: ClientApp
+) -> None:
+    """Its looks are paid for once, and the first attempt may have made them."""
+
+    class Killed(BaseException):
+        pass
+
+    looks: list[float] = []
+    dying = [True]
+
+    def noise(shape: tuple[int, ...], *, std: float) -> torch.Tensor:
+        if shape == (1,):
+            looks.append(std)
+            if dying:
+                raise Killed
+        return torch.zeros(shape, dtype=torch.float64)
+
+    early = replace(
+        config, rounds=2, over_selection=1.5, close_early=True, close_looks=2, simulated_population=6, min_nodes=6
+    )
+
+    def go_on() -> RoundState:
+        clock = VirtualClock()
+        grid = SlowGrid(fake_client, [{}] * 6, clock=clock, delay=lambda device, number: 25.0 * (device > 3))
+        return run(grid, StateStore(tmp_path), config=early, start=lambda: backbone, timing=clock.timing, noise=noise)
+
+    with pytest.raises(Killed):
+        go_on()
+    assert len(looks) == 1
+    dying.clear()
+    first, second = go_on().reports
+    assert len(looks) == 2, "one by the attempt that died, one by the second round"
+    assert first.accepted == 6 and second.accepted == 4 and second.reasons == {"not needed": 2}
+
+
 def test_moments_that_passed_together_are_one_look() -> None:
     drawn: list[float] = []
 
