@@ -22,7 +22,7 @@ from shared_model.objective import Draws, draw, generator_loss
 from shared_model.records import Batch, make_records
 from shared_model.stylize import Options, stylize
 
-__all__ = ["Judge", "Measured"]
+__all__ = ["Judge", "Measured", "loss_on"]
 
 _CHUNK = 4  # records whose loss is computed at a time
 _PLAIN = LossConfig(adversarial="none")
@@ -134,11 +134,16 @@ class Judge:
         painted = stylize(pair.photo, head=head, backbone=backbone, options=self.options)
         return score_pair(to_uint8(painted), to_uint8(pair.photo), pair.painting)
 
-    @torch.no_grad()
     def loss_of(self, backbone: Backbone) -> float:
         """Return the mean generator loss over the held-out records."""
-        parts = [
-            generator_loss(backbone, self.records.select(some), self.draws, loss=_PLAIN)[0]
-            for some in torch.arange(len(self.records)).split(_CHUNK)
-        ]
-        return float(torch.cat(parts).mean())
+        return loss_on(self.records, backbone, draws=self.draws)
+
+
+@torch.no_grad()
+def loss_on(records: Batch, backbone: Backbone, *, draws: Draws) -> float:
+    """Return the mean generator loss over records, without the adversarial term (see :class:`Measured`)."""
+    parts = [
+        generator_loss(backbone, records.select(some), draws, loss=_PLAIN)[0]
+        for some in torch.arange(len(records)).split(_CHUNK)
+    ]
+    return float(torch.cat(parts).mean())

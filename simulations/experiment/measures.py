@@ -19,7 +19,7 @@ from shared_model.records import Batch
 from shared_model.stylize import Options, stylize
 from simulations.evaluation import Judge
 from simulations.experiment.settings import EvaluationConfig
-from simulations.methods.personal import loss_on
+from simulations.methods.personal import personal_loss
 from simulations.populations import Settlement, test_records
 
 __all__ = ["Easel", "Judged", "Measures"]
@@ -108,7 +108,7 @@ class Measures:
         """Return the loss of every device on its own test records; NaN for one that has none."""
         losses = []
         for device, records in enumerate(self.tests):
-            losses.append(math.nan if records is None else loss_on(records, network(device), seed=self.seed))
+            losses.append(math.nan if records is None else personal_loss(records, network(device), seed=self.seed))
         return losses
 
     def paint(self, network: Callable[[int], Backbone], folder: Path) -> list[str]:

@@ -18,7 +18,6 @@ from logging import getLogger
 from torch import Tensor
 
 from client.data import load_records
-from client.local_settings import SOLVERS
 from client.private_training import train_user_level
 from client.trainer import round_seed
 from server.config import FederationConfig
@@ -27,35 +26,13 @@ from shared_model.config import parse
 from shared_model.errors import ConfigError
 from shared_model.records import Batch
 from shared_model.split import flatten
-from simulations.methods.alone import as_request
+from simulations.methods.alone import AloneOptions, as_request
 from simulations.methods.memory import Memory
 from simulations.methods.plain import settings_of
 from simulations.methods.trial import Moment, Trial
 from simulations.methods.vectors import with_vector
 
-__all__ = ["METHOD", "CentralOptions"]
-
-
-@dataclass(frozen=True)
-class CentralOptions:
-    """Settings of central training.
-
-    Parameters
-    ----------
-    steps
-        Steps of a round; 0: the federation's local steps times its planned cohort.
-    solver
-        Optimizer, one of :data:`client.local_settings.SOLVERS`.
-    """
-
-    steps: int = 0
-    solver: str = "adamw"
-
-    def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise ConfigError(f"steps must be 0 or more, not {self.steps}")
-        if self.solver not in SOLVERS:
-            raise ConfigError(f"solver must be one of {', '.join(SOLVERS)}, not {self.solver!r}")
+__all__ = ["METHOD"]
 
 
 @dataclass(frozen=True)
@@ -71,8 +48,7 @@ class _Central:
     def train(self, trial: Trial, *, on_round: Callable[[Moment], None]) -> None:
         """See :class:`simulations.methods.trial.Method`; says in the log that records are pooled."""
         federation, options = self.check(trial.options, trial.federation), self._read(trial.options)
-        memory = Memory(trial.folder, "central")
-        done = max(memory.rounds(_RUN), default=0)
+        memory, done = Memory(trial.folder, "central"), self.finished(trial)
         if done >= federation.rounds:
             return
         getLogger("easel.sim").warning("central: pools the records of all devices, in a simulation only")
@@ -93,15 +69,13 @@ class _Central:
         """Return the last round that was finished."""
         return max(Memory(trial.folder, "central").rounds(_RUN), default=0)
 
-    @staticmethod
-    def _vector(trial: Trial) -> Tensor:
-        memory = Memory(trial.folder, "central")
-        kept = memory.recall(_RUN, before=max(memory.rounds(_RUN), default=0) + 1)
+    def _vector(self, trial: Trial) -> Tensor:
+        kept = Memory(trial.folder, "central").recall(_RUN, before=self.finished(trial) + 1)
         return flatten(trial.start) if kept is None else kept["all"]
 
     @staticmethod
-    def _read(options: Mapping[str, object]) -> CentralOptions:
-        return parse(options, CentralOptions, source="options of central")
+    def _read(options: Mapping[str, object]) -> AloneOptions:
+        return parse(options, AloneOptions, source="options of central")
 
 
 _RUN = "central"

@@ -14,44 +14,20 @@ from pathlib import Path
 from torch import Tensor
 
 from client.data import load_device, load_records
-from client.local_settings import SOLVERS
 from client.private_training import train_user_level
 from client.trainer import round_seed
 from server.config import FederationConfig
 from shared_model.backbone import Backbone
 from shared_model.config import parse
-from shared_model.errors import ConfigError
 from shared_model.messages import RoundRequest
 from shared_model.split import flatten
-from simulations.methods.alone import as_request
+from simulations.methods.alone import AloneOptions, as_request
 from simulations.methods.memory import Memory
 from simulations.methods.plain import settings_of
 from simulations.methods.trial import Moment, Trial
 from simulations.methods.vectors import with_vector
 
-__all__ = ["METHOD", "LocalOptions"]
-
-
-@dataclass(frozen=True)
-class LocalOptions:
-    """Settings of local training.
-
-    Parameters
-    ----------
-    steps
-        Steps of a device in a round; 0: the federation's.
-    solver
-        Local optimizer, one of :data:`client.local_settings.SOLVERS`.
-    """
-
-    steps: int = 0
-    solver: str = "adamw"
-
-    def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise ConfigError(f"steps must be 0 or more, not {self.steps}")
-        if self.solver not in SOLVERS:
-            raise ConfigError(f"solver must be one of {', '.join(SOLVERS)}, not {self.solver!r}")
+__all__ = ["METHOD"]
 
 
 @dataclass(frozen=True)
@@ -82,8 +58,8 @@ class _Local:
         return min((max(Memory(device, "local").rounds(_RUN), default=0) for device in trial.devices), default=0)
 
     @staticmethod
-    def _read(options: Mapping[str, object]) -> LocalOptions:
-        return parse(options, LocalOptions, source="options of local")
+    def _read(options: Mapping[str, object]) -> AloneOptions:
+        return parse(options, AloneOptions, source="options of local")
 
 
 _RUN = "local"

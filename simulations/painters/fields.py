@@ -24,7 +24,6 @@ __all__ = [
     "luminance",
     "paper",
     "pick",
-    "saturate",
     "smoothstep",
     "tint",
     "unit",
@@ -53,12 +52,6 @@ class Flow:
 def tint(color: Sequence[float]) -> Array:
     """Return one color as ``(3,) float32``."""
     return np.array(color, dtype=np.float32)
-
-
-def saturate(rgb: Array, amount: float) -> Array:
-    """Multiply the distance from grey and keep the luminance; not clipped."""
-    gray = luminance(rgb)[..., None]
-    return gray + amount * (rgb - gray)
 
 
 def unit(x: Array) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from client import data
 from client.data import CACHE, load_device, load_records
 from shared_model.images import find_pictures
 from simulations.methods import find
-from simulations.methods.personal import mean, measure
+from simulations.methods.personal import measure
 from simulations.methods.trial import Trial
 
 MakeTrial = Callable[..., Trial]
@@ -48,7 +49,7 @@ def _give(home: Path, records: data.Batch) -> None:
 def reached(trial: Trial, name: str) -> float:
     method = find(name)
     method.train(trial, on_round=lambda moment: None)
-    return mean([measure(trial, method, device) for device in range(2)])
+    return fmean(measure(trial, method, device) for device in range(2))
 
 
 @pytest.mark.parametrize(
