@@ -6,7 +6,6 @@ round and never poisons it, and at most one update per device and round is admit
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from shared_model.messages import ARRAY, DECLINED, PROTOCOL, REPLY, WITHIN, RoundRequest
 from shared_model.noise import norm
+from shared_model.npy import npy_header
 
 __all__ = ["Admission", "Verdict"]
 
@@ -198,15 +198,12 @@ def read_array(array: Array, *, dtype: str, size: int) -> tuple[np.ndarray | Non
         return None, "wrong dtype"
     if tuple(array.shape) != (size,) or len(array.data) > size * wanted.itemsize + _HEADER_BYTES:
         return None, "wrong length"
-    stream = io.BytesIO(array.data)
     try:
-        if np.lib.format.read_magic(stream) != (1, 0):
-            return None, "unreadable"
-        shape, _, found = np.lib.format.read_array_header_1_0(stream)
+        shape, found, start = npy_header(array.data)
     except ValueError:
         return None, "unreadable"
     if found != wanted:
         return None, "wrong dtype"
-    if shape != (size,) or len(array.data) - stream.tell() != size * wanted.itemsize:
+    if shape != (size,) or len(array.data) - start != size * wanted.itemsize:
         return None, "wrong length"
-    return np.frombuffer(array.data, dtype=wanted, offset=stream.tell(), count=size), ""
+    return np.frombuffer(array.data, dtype=wanted, offset=start, count=size), ""

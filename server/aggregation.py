@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -59,13 +61,13 @@ class StreamingSum:
         self.count = 0
         self.within = 0.0
 
-    def add(self, update: Tensor, *, within: bool | None = None) -> None:
+    def add(self, update: Tensor | npt.NDArray[np.floating], *, within: bool | None = None) -> None:
         """Add one admitted update, (P,) of any floating type, with weight one.
 
         Parameters
         ----------
         update
-            The update.
+            The update; only looked at, so an array of a reply's own bytes will do.
         within
             Whether it was within the clip: adds 1/2 or -1/2 to the sum ``within``; ``None``: 0.
 

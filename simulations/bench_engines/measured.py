@@ -95,7 +95,7 @@ def _streaming(grid: Grid, side: int, clients: int) -> Callable[[], None]:
             values, reason = read_array(reply.content.array_records[ARRAY][ARRAY], dtype="float32", size=len(vector))
             if values is None:
                 raise FederationError(str(reason))
-            total.add(torch.from_numpy(values.copy()))
+            total.add(values)
         vector = vector + (total.total / clients).float()
 
     return one_round

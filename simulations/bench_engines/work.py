@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import math
 
+import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shared_model.npy import npy_bytes, npy_copy
+from shared_model.npy import NpyFrame, npy_bytes, npy_view
 
 __all__ = ["ARRAY", "BATCH", "RATE", "WORKS", "app_of", "side_of"]
 
@@ -33,15 +35,19 @@ def _model(side: int) -> tuple[nn.Linear, Tensor, Tensor]:
     return nn.Linear(side, side, bias=False), inputs, targets
 
 
-def _step(start: Tensor, side: int) -> Tensor:
+def _step(start: NDArray[np.float32]) -> bytes:
+    """Load the model, take a step, and return the difference, computed where it is sent from."""
+    side = math.isqrt(len(start))
     model, inputs, targets = _model(side)
     weight = model.weight
-    with torch.no_grad():
-        weight.copy_(start.view(side, side))
+    before, after = start.reshape(side, side), weight.detach().numpy()
+    np.copyto(after, before)
     (slope,) = torch.autograd.grad(nn.functional.mse_loss(model(inputs), targets), [weight])
     with torch.no_grad():
         weight.sub_(slope, alpha=RATE)
-        return (weight - start.view(side, side)).flatten()
+    reply = NpyFrame(start.shape, np.float32)
+    np.subtract(after, before, out=reply.values.reshape(side, side))
+    return reply.close()
 
 
 def app_of(work: str) -> ClientApp:
@@ -50,9 +56,9 @@ def app_of(work: str) -> ClientApp:
 
     @made.train()
     def train(message: Message, context: Context) -> Message:
-        start = torch.from_numpy(npy_copy(message.content.array_records[ARRAY][ARRAY].data))
-        delta = (_step(start, math.isqrt(len(start))) if work == "step" else start).numpy()
-        array = Array(dtype=str(delta.dtype), shape=delta.shape, stype="numpy.ndarray", data=npy_bytes(delta))
+        start = npy_view(message.content.array_records[ARRAY][ARRAY].data)
+        data = _step(start) if work == "step" else npy_bytes(start)
+        array = Array(dtype="float32", shape=start.shape, stype="numpy.ndarray", data=data)
         return Message(RecordDict({ARRAY: ArrayRecord({ARRAY: array})}), reply_to=message)
 
     return made

@@ -79,6 +79,7 @@ BAD_ARRAYS: Mapping[str, tuple[Array, str]] = {
     "not numpy": (npy(GOOD, stype="torch.tensor"), "wrong dtype"),
     "garbage": (npy(GOOD, data=b"\x00" * 80), "unreadable"),
     "pickle": (npy(GOOD, data=b"\x80\x04K\x01."), "unreadable"),
+    "unbalanced header": (npy(GOOD, data=b"\x93NUMPY\x01\x00\x04\x00((((" + bytes(SIZE)), "unreadable"),
     "cut off": (npy(GOOD, data=npy(GOOD).data[:-3]), "wrong length"),
     "bomb": (npy(GOOD, data=npy(GOOD).data.replace(b"(50,)", b"(10**9,)")), "unreadable"),
 }

@@ -206,3 +206,13 @@ def test_adding_in_blocks_gives_the_bits_of_adding_at_once(step: float, dtype: t
     expected = total + toward_zero(drawn, step=step)
     add_toward_zero(total, drawn, step=step)
     assert torch.equal(total, expected)
+
+
+def test_an_array_that_cannot_be_changed_is_added_like_a_tensor() -> None:
+    drawn = np.random.default_rng(0).standard_normal(70_001).astype(np.float32)
+    drawn.flags.writeable = False
+    for step in (0.0, 2.0**-20):
+        total, expected = (torch.ones(70_001, dtype=torch.float64) for _ in range(2))
+        add_toward_zero(total, drawn, step=step)
+        add_toward_zero(expected, torch.from_numpy(drawn.copy()), step=step)
+        assert torch.equal(total, expected)
