@@ -333,9 +333,11 @@ def _byte_strings(value: object) -> list[bytes]:
 
 def _payload(content: RecordDict) -> int:
     """Count the bytes of arrays and of byte strings."""
-    total = sum(len(array.data) for record in content.array_records.values() for array in record.values())
-    for record in content.config_records.values():
-        for value in record.values():
+    total = 0
+    for record in content.values():  # not `array_records`, whose loop of references keeps a reply in memory
+        if isinstance(record, ArrayRecord):
+            total += sum(len(array.data) for array in record.values())
+        for value in record.values() if isinstance(record, ConfigRecord) else ():
             items: Sequence[object] = value if isinstance(value, list) else [value]
             total += sum(len(item) for item in items if isinstance(item, bytes))
     return total

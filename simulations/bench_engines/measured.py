@@ -92,7 +92,9 @@ def _streaming(grid: Grid, side: int, clients: int) -> Callable[[], None]:
         for reply in receive(grid, asked, limit_s=3600.0, timing=Timing()):
             if reply.has_error():
                 raise FederationError(str(reply.error.reason))
-            values, reason = read_array(reply.content.array_records[ARRAY][ARRAY], dtype="float32", size=len(vector))
+            record = reply.content[ARRAY]  # not through `array_records`, whose loop of references keeps it in memory
+            assert isinstance(record, ArrayRecord)
+            values, reason = read_array(record[ARRAY], dtype="float32", size=len(vector))
             if values is None:
                 raise FederationError(str(reason))
             total.add(values)

@@ -56,7 +56,7 @@ def app_of(work: str) -> ClientApp:
 
     @made.train()
     def train(message: Message, context: Context) -> Message:
-        start = npy_view(message.content.array_records[ARRAY][ARRAY].data)
+        start = npy_view(message.content[ARRAY][ARRAY].data)  # type: ignore[union-attr]
         data = _step(start) if work == "step" else npy_bytes(start)
         array = Array(dtype="float32", shape=start.shape, stype="numpy.ndarray", data=data)
         return Message(RecordDict({ARRAY: ArrayRecord({ARRAY: array})}), reply_to=message)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
+from simulations.bench_engines.measured import _streaming
 from simulations.bench_engines.processes import Watch, cpu_seconds, family
 from simulations.bench_engines.table import Cell, measure
 from simulations.bench_engines.work import ARRAY, RATE, app_of, side_of
@@ -33,6 +36,22 @@ def test_clients_return_what_they_should(work: str) -> None:
     else:
         assert 0.0 < vectors[0].norm() < 10 * RATE
     assert grid.failures == [] and side_of(1_000_000) == 1000
+
+
+@pytest.mark.parametrize("work", ["vector", "step"])
+def test_replies_do_not_pile_up_until_garbage_is_collected(work: str) -> None:
+    """A model's bytes go with the last name for them, so the next client finds them in the cache."""
+    one_round = _streaming(InProcessGrid(app_of(work), [{}] * 10), 300, 10)
+    one_round()
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        one_round()
+        assert tracemalloc.get_traced_memory()[1] < 8 * 300 * 300 * 4, "a sum of 8 bytes, and a few vectors of 4"
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 @LINUX
