@@ -1,7 +1,8 @@
 """Worker processes that run devices, each with the app of its own.
 
 An app is sent once, a round's backbone once a round: whatever is large in a request is written to a
-file that every worker reads for itself.
+file that every worker reads for itself. What is large in a reply comes back through a file too, one for
+each call that is under way (:mod:`simulations.slots`).
 """
 
 from __future__ import annotations
@@ -18,18 +19,20 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 
 from shared_model.errors import FederationError
+from simulations.allocator import keep_freed_memory
 from simulations.device_call import App, become_task, call_device
 from simulations.pooled_grid import Answer
+from simulations.slots import LARGE, Slot, follow_parent, shared_folder
 
 __all__ = ["Processes", "Shelf", "processes"]
 
-_LARGE = 1 << 16  # bytes
 _KEPT = 4  # large records that a worker keeps
 
 
@@ -53,7 +56,7 @@ class Shelf:
         large = {
             name: record
             for name, record in message.content.items()
-            if isinstance(record, ArrayRecord) and sum(len(array.data) for array in record.values()) > _LARGE
+            if isinstance(record, ArrayRecord) and sum(len(array.data) for array in record.values()) > LARGE
         }
         if not large:
             return message, {}
@@ -78,13 +81,14 @@ class Processes:
         The processes.
     count
         How many.
-    folder
-        Where large records are put for them.
+    folder, spare
+        Where what is large is put for them, in memory, and where a request goes when that is full.
     """
 
-    def __init__(self, pool: ProcessPoolExecutor, *, count: int, folder: Path) -> None:
-        self._pool, self._count, self._folder = pool, count, folder
+    def __init__(self, pool: ProcessPoolExecutor, *, count: int, folder: Path, spare: Path) -> None:
+        self._pool, self._count, self._folder, self._spare = pool, count, folder, spare
         self._number = 0
+        self._free: SimpleQueue[Slot] = SimpleQueue()
         self._shelf = Shelf(self._put, lambda path: Path(path).unlink(missing_ok=True))
 
     @property
@@ -100,36 +104,58 @@ class Processes:
         light, tickets = self._shelf.lighten(message)
         node = message.metadata.dst_node_id
         answer: Future[Answer] = Future()
+        slot = self._slot()
 
-        def done(future: Future[Answer]) -> None:
-            error = future.exception()
-            if isinstance(error, BrokenProcessPool):
+        def done(future: Future[bytes]) -> None:
+            try:
+                answer.set_result(slot.unpack(future.result()))
+            except BrokenProcessPool:
                 answer.set_exception(
                     FederationError(
                         f"a worker process died while node {node} or one beside it was running",
                         hint="was it killed for want of memory? lower `workers`; the same command goes on",
                     )
                 )
-            elif error is not None:
+            except BaseException as error:
                 answer.set_exception(error)
-            else:
-                answer.set_result(future.result())
+            self._free.put(slot)
 
         try:
-            self._pool.submit(_work, light, tickets, context).add_done_callback(done)
+            call = self._pool.submit(_work, slot.path, slot.pack((light, tickets, context)))
         except BrokenProcessPool as error:
+            self._free.put(slot)
             raise FederationError("the worker processes have died", hint="the same command goes on") from error
+        call.add_done_callback(done)
         return answer
+
+    def _slot(self) -> Slot:
+        """Return a slot that nobody uses; there are as many as calls have been under way at once."""
+        with contextlib.suppress(Empty):
+            return self._free.get_nowait()
+        self._number += 1
+        return Slot(self._folder / f"slot-{self._number}")
+
+    def close(self) -> None:
+        """Close the slots, when the processes have ended."""
+        with contextlib.suppress(Empty):
+            while True:
+                self._free.get_nowait().close()
 
     def _put(self, record: ArrayRecord) -> str:
         self._number += 1
+        data = pickle.dumps(record, protocol=5)
         path = self._folder / str(self._number)
-        path.write_bytes(pickle.dumps(record, protocol=5))
+        try:
+            path.write_bytes(data)
+        except OSError:  # memory is full
+            path.unlink(missing_ok=True)
+            path = self._spare / str(self._number)
+            path.write_bytes(data)
         return str(path)
 
 
 @contextlib.contextmanager
-def processes(app: App, *, count: int, threads: int) -> Iterator[Processes]:
+def processes(app: App, *, count: int, threads: int, method: str = "") -> Iterator[Processes]:
     """Start worker processes for an app, and stop them in the end.
 
     Parameters
@@ -140,20 +166,27 @@ def processes(app: App, *, count: int, threads: int) -> Iterator[Processes]:
         How many processes.
     threads
         Torch's threads in each.
+    method
+        How Python starts them: ``"forkserver"`` (the default where there is one) or ``"spawn"``.
     """
     from ray import cloudpickle  # the only pickler here that takes such functions along
 
-    method = "forkserver" if sys.platform != "win32" else "spawn"
+    method = method or ("forkserver" if sys.platform != "win32" else "spawn")
     context = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload(["simulations.workers", "client.app"])
-    with tempfile.TemporaryDirectory(prefix="easel-") as folder:
+    with shared_folder() as folder, tempfile.TemporaryDirectory(prefix="easel-") as name:
+        spare = Path(name)
         made: bytes = cloudpickle.dumps(app)  # type: ignore[no-untyped-call]
-        pool = ProcessPoolExecutor(count, mp_context=context, initializer=partial(_start, made, threads))
+        pool = ProcessPoolExecutor(
+            count, mp_context=context, initializer=partial(_start, made, threads, (folder, spare))
+        )
+        workers = Processes(pool, count=count, folder=folder, spare=spare)
         try:
-            yield Processes(pool, count=count, folder=Path(folder))
+            yield workers
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            workers.close()
 
 
 class _Worker:
@@ -161,22 +194,35 @@ class _Worker:
 
     app: App | None = None
     records: dict[str, ArrayRecord] = {}  # noqa: RUF012 one process, one worker
+    slots: dict[Path, Slot] = {}  # noqa: RUF012
 
 
-def _start(app: bytes, threads: int) -> None:
+def _start(app: bytes, threads: int, folders: tuple[Path, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
+    follow_parent(*folders)
+    keep_freed_memory()
     torch.set_num_threads(threads)
     become_task()
     _Worker.app = pickle.loads(app)
 
 
-def _work(light: Message, tickets: dict[str, str], context: Context) -> Answer:
-    for name, path in tickets.items():
-        if path not in _Worker.records:
-            while len(_Worker.records) >= _KEPT:
-                _Worker.records.pop(next(iter(_Worker.records)))
-            _Worker.records[path] = pickle.loads(Path(path).read_bytes())
-        light.content[name] = _Worker.records[path]
+def _work(path: Path, packed: bytes) -> bytes:
+    """Run one device; both ways what is large goes through the slot at ``path``."""
+    if path not in _Worker.slots:
+        _Worker.slots[path] = Slot(path)
+    slot = _Worker.slots[path]
+    light, tickets, context = slot.unpack(packed)
+    for name, ticket in tickets.items():
+        light.content[name] = _record(ticket)
     assert _Worker.app is not None
     reply, cause = call_device(_Worker.app, light, context)
-    return reply, cause, context
+    return slot.pack((reply, cause, context))
+
+
+def _record(path: str) -> ArrayRecord:
+    """Return a large record of a request, read once."""
+    if path not in _Worker.records:
+        while len(_Worker.records) >= _KEPT:
+            _Worker.records.pop(next(iter(_Worker.records)))
+        _Worker.records[path] = pickle.loads(Path(path).read_bytes())
+    return _Worker.records[path]
