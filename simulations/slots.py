@@ -22,6 +22,7 @@ import io
 import os
 import pickle
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -148,10 +149,11 @@ def follow_parent(*folders: Path) -> None:
     parent = parent_process()
     assert parent is not None
 
-    def follow() -> None:
-        connection.wait([parent.sentinel])
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+    def end(patience_s: float | None) -> None:
+        if connection.wait([parent.sentinel], patience_s):
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
-    threading.Thread(target=follow, name="follow-parent", daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda number, frame: end(1.0))  # it may have been sent to both
+    threading.Thread(target=end, args=(None,), name="follow-parent", daemon=True).start()
