@@ -68,7 +68,7 @@ STUDIO = frozenset(
 NETWORKED = frozenset({"client.app", "client.enrolment", "client.fetch", "client.secure"}) | DAEMON | STUDIO
 HEAVY = frozenset({"av", "flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "ray", "torch"})
 # Between a process and the workers that it has started itself, nothing comes from outside.
-OWN_PROCESSES = {"simulations.workers"}
+OWN_PROCESSES = {"simulations.slots", "simulations.workers"}
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})
 HARD_LINE_LIMIT = 400
 
