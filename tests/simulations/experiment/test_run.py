@@ -208,12 +208,12 @@ def test_kill_9_in_the_middle_of_a_round(tiny_run: Path, tmp_path: Path) -> None
         "from pathlib import Path\n"
         "from simulations.methods import personal\n"
         "from simulations.experiment import measures, run\n"
-        "real, calls = measures.loss_on, [0]\n"
+        "real, calls = measures.personal_loss, [0]\n"
         "def dying(*values, **named):\n"
         "    calls[0] += 1\n"
         "    if calls[0] == 9: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return real(*values, **named)\n"
-        "measures.loss_on = dying\n"
+        "measures.personal_loss = dying\n"
         "run.resume_experiment(Path(sys.argv[1]))\n"
     )
     died = subprocess.run([sys.executable, "-c", code, str(run)], cwd=ROOT, capture_output=True, check=False)
