@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from client.cli import main
 from shared_model.backbone import Backbone
 from shared_model.config import HeadConfig, ModelConfig
 from shared_model.head import Head
@@ -74,3 +75,28 @@ def photos(tmp_path: Path) -> Path:
     save_picture(folder / "b.jpg", pixels(12, height=56, width=40))
     save_picture(folder / "trip" / "c.png", pixels(13))
     return folder
+
+
+Easel = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def easel(
+    easel_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Easel:
+    """Run the command line in an empty folder; returns exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call
+
+
+def is_one_error(err: str) -> bool:
+    """Tell whether stderr is one error and at most a hint."""
+    lines = err.strip().splitlines()
+    return [line.split(":")[0] for line in lines] in (["error"], ["error", "hint"])
