@@ -192,12 +192,17 @@ class Preferences:
         """
         if partner == self.partner:
             return self
-        if self.partner and any(one.share for answer in self.answers for one in answer.shown):
+        if self.settled:
             raise InputError(
                 f"choices were made with a share of {self.partner!r} already",
                 hint="forget them to start anew, as easel prefer NAME --reset does",
             )
         return replace(self, partner=partner, pending=())
+
+    @property
+    def settled(self) -> bool:
+        """Whether choices were made between shares of the partner, so that it cannot be another one."""
+        return bool(self.partner) and any(one.share for answer in self.answers for one in answer.shown)
 
     def best(self) -> Manner:
         """Return what the owner should like most; without any choice the head's own manner."""

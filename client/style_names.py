@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from client.order import parse_mix
 from shared_model.mix import shares
 
-__all__ = ["MIX", "STYLE", "parts_of"]
+__all__ = ["MIX", "STYLE", "parts_of", "text_of"]
 
 STYLE, MIX = "style:", "mix:"
 
@@ -24,3 +26,10 @@ def parts_of(head: str) -> tuple[tuple[str, float], ...]:
         return ((head, 1.0),)
     found = [(name, weight) for name, weight in parse_mix([head.removeprefix(MIX)]) if weight]
     return tuple(zip([name for name, _ in found], shares([weight for _, weight in found]), strict=True))
+
+
+def text_of(heads: Sequence[tuple[str, float]]) -> str:
+    """Return the text for heads and their shares, in percent: what :func:`parts_of` reads."""
+    if len(heads) == 1:
+        return heads[0][0]
+    return MIX + ",".join(f"{name}={100 * share:g}" for name, share in heads)

@@ -14,19 +14,38 @@ from typing import Any
 from client.order import with_manner
 from client.preferences import Manner, Preferences
 from client.store import Home
+from client.style_names import text_of
 from shared_model.errors import EaselError, InputError, StorageError
 from shared_model.look import Look
 from shared_model.stylize import Options
 
-__all__ = ["Tasting", "painted_like"]
+__all__ = ["Tasting", "painted_like", "partnered"]
 
 _SHOWN = 4
 
 
-def painted_like(manner: Manner, options: Options) -> tuple[Options, Look]:
-    """Return how to paint in this manner; size and seed stay those of ``options``."""
-    _, changed, look = with_manner("", manner, options=options)
-    return changed, look
+def painted_like(manner: Manner, options: Options, *, head: str, partner: str = "") -> tuple[str, Options, Look]:
+    """Return how to paint in this manner: the head (or mix), as :mod:`client.style_names` writes it, and the rest.
+
+    Size and seed stay those of ``options``.
+    """
+    heads, changed, look = with_manner(head, manner, partner=partner, options=options)
+    return text_of(heads), changed, look
+
+
+def partnered(known: Preferences, home: Home, *, head: str, partner: str) -> Preferences:
+    """Return the state in which a share of ``partner`` is tried with ``head`` too; empty: of none.
+
+    Raises
+    ------
+    MissingError
+        If there is no such head.
+    InputError
+        If it is the head itself, or choices were made with another partner.
+    """
+    if partner and (partner := home.find(partner).name) == head:
+        raise InputError("a head cannot be mixed with itself", hint="name another partner, or none")
+    return known.with_partner(partner)
 
 
 @dataclass
@@ -42,20 +61,6 @@ class Tasting:
     home: Home
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
-    def propose(self, head: str) -> tuple[Manner, ...]:
-        """Return what the studio shows next. A partner head that was set elsewhere is left aside there.
-
-        Raises
-        ------
-        InputError
-            If the style has no name that preferences could be kept under.
-        MissingError
-            If there is no such head.
-        StorageError
-            If the preferences are damaged.
-        """
-        return dataclasses.replace(self.load(head), partner="").propose(_SHOWN)
-
     def candidates(
         self, head: str, *, count: int = _SHOWN, seed: int = 0, partner: str | None = None
     ) -> tuple[Preferences, tuple[Manner, ...]]:
@@ -70,20 +75,32 @@ class Tasting:
 
         Raises
         ------
-        InputError, MissingError, StorageError
-            As :meth:`propose`; also if count or partner cannot be used.
+        InputError
+            If the style has no name that preferences could be kept under, or count or partner cannot be used.
+        MissingError
+            If there is no such head.
+        StorageError
+            If the preferences are damaged.
         """
         with self._lock:
-            known = self.load(head)
-            if partner is not None and partner != known.partner:
-                if partner and self.home.find(partner).name == self.home.find(head).name:
-                    raise InputError("a head cannot be mixed with itself", hint="name another partner, or none")
-                known = known.with_partner(partner)
-                known.save(self.home.preferences_path(self._name(head)))
-            return known, known.propose(count, seed=seed)
+            if partner is not None:
+                before = self._load(head)
+                known = partnered(before, self.home, head=self._name(head), partner=partner)
+                if known != before:
+                    known.save(self.home.preferences_path(self._name(head)))
+            usable = self.known(head)
+            return usable, usable.propose(count, seed=seed)
 
-    def choose(self, head: str, shown: tuple[Manner, ...], order: tuple[int, ...]) -> dict[str, Any]:
+    def choose(
+        self, head: str, shown: tuple[Manner, ...], order: tuple[int, ...], *, partner: str | None = None
+    ) -> dict[str, Any]:
         """Take in which of the candidates the owner likes, best first; returns the new :meth:`facts`.
+
+        Parameters
+        ----------
+        partner
+            Head of which the candidates had a share, if the caller knows: an answer about another one than the
+            present partner is refused.
 
         Raises
         ------
@@ -91,26 +108,28 @@ class Tasting:
             If the answer makes no sense.
         """
         with self._lock:
-            known = self.load(head).choose(shown, order)
-            known.save(self.home.preferences_path(self._name(head)))
+            known = self._load(head)
+            if partner is not None and partner != known.partner and any(one.share for one in shown):
+                raise InputError("another head is mixed in meanwhile", hint="look at new candidates")
+            known.choose(shown, order).save(self.home.preferences_path(self._name(head)))
         return self.facts(head)
 
     def facts(self, head: str) -> dict[str, Any]:
-        """Return how many answers there are, what the owner should like best, and how sure that is."""
-        known = dataclasses.replace(self.load(head), partner="")
+        """Return how many answers there are, what the owner should like best, how sure that is, and the partner.
+
+        ``settled`` says that the partner cannot be changed without forgetting the choices.
+        """
+        known = self.known(head)
         return {
             "answers": len(known.answers),
-            "best": _plain(known.best()),
+            "best": _plain(known.best(), head=self._name(head), partner=known.partner),
             "confidence": round(known.confidence(), 3) if known.answers else 0.5,
+            "partner": known.partner,
+            "settled": self._load(head).settled,
         }
 
-    def apply(self, head: str, *, alone: bool = True) -> dict[str, Any]:
+    def apply(self, head: str) -> dict[str, Any]:
         """Let paintings with this head start from what the owner should like best, here and in ``easel stylize``.
-
-        Parameters
-        ----------
-        alone
-            Without a share of the partner.
 
         Raises
         ------
@@ -118,20 +137,22 @@ class Tasting:
             If there is no choice yet.
         """
         with self._lock:
-            known = self.load(head)
+            known = self._load(head)
             if not known.answers:
                 raise InputError(f"{head} knows nothing of your taste yet", hint="choose between candidates first")
-            best = dataclasses.replace(known, partner="" if alone else known.partner).best()
+            best = self.known(head).best()
             dataclasses.replace(known, defaults=best).save(self.home.preferences_path(self._name(head)))
         return self.facts(head)
 
     def usual(self, head: str) -> dict[str, Any] | None:
         """Return what paintings with this head start from, if the owner said so; damaged preferences say nothing."""
         try:
-            defaults = self.load(head).defaults
+            known = self.known(head)
         except EaselError:
             return None
-        return None if defaults is None else _plain(defaults)
+        if known.defaults is None:
+            return None
+        return _plain(known.defaults, head=self._name(head), partner=known.partner)
 
     def forget(self, head: str) -> dict[str, Any]:
         """Delete the preferences of a head."""
@@ -143,8 +164,19 @@ class Tasting:
                 raise StorageError(f"cannot delete {path}: {error.strerror}", hint="check its permissions") from error
         return self.facts(head)
 
-    def load(self, head: str) -> Preferences:
-        """Return what is known of the owner's taste for a head; raises like :meth:`propose`."""
+    def known(self, head: str) -> Preferences:
+        """Return what is known of the owner's taste for a head, without a partner that is not there any more.
+
+        Raises like :meth:`candidates`.
+        """
+        known = self._load(head)
+        try:
+            self.home.find(known.partner or head)
+        except EaselError:
+            return dataclasses.replace(known, partner="")
+        return known
+
+    def _load(self, head: str) -> Preferences:
         return Preferences.load(self.home.preferences_path(self._name(head)))
 
     def _name(self, head: str) -> str:
@@ -154,7 +186,7 @@ class Tasting:
         return self.home.find(head).name
 
 
-def _plain(manner: Manner) -> dict[str, Any]:
-    options, look = painted_like(manner, Options())
+def _plain(manner: Manner, *, head: str, partner: str) -> dict[str, Any]:
+    whole, options, look = painted_like(manner, Options(), head=head, partner=partner)
     painted = {key: getattr(options, key) for key in ("strength", "detail", "keep_color")}
-    return {"options": painted, "look": dataclasses.asdict(look)}
+    return {"head": whole, "options": painted, "look": dataclasses.asdict(look)}

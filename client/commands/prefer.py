@@ -170,12 +170,11 @@ def _numbers(texts: Sequence[str]) -> list[int]:
 
 def _with_partner(known: Preferences, partner: str | None, home: Home, name: str) -> Preferences:
     """Bring another head in; what was shown before is then shown anew."""
+    from client.tasting import partnered
+
     if partner is None or partner == known.partner:
         return known
-    other = home.find(partner).name
-    if other == name:
-        raise InputError("a head cannot be mixed with itself", hint="easel heads list shows the others")
-    return known.with_partner(other)
+    return partnered(known, home, head=name, partner=partner)
 
 
 def _apply(known: Preferences, path: Path, name: str, console: Console) -> int:

@@ -51,7 +51,7 @@ class PreferencesService(studio_pb2_grpc.PreferencesServicer):
     @answers
     async def Apply(self, request: Any, context: object) -> Any:
         """Paint so from now on."""
-        await asyncio.to_thread(partial(self._tasting.apply, alone=False), request.head)
+        await asyncio.to_thread(self._tasting.apply, request.head)
         return await asyncio.to_thread(self._tell, request.head)
 
     @answers
@@ -68,7 +68,7 @@ class PreferencesService(studio_pb2_grpc.PreferencesServicer):
         return self._tell(request.head)
 
     def _tell(self, head: str) -> Any:
-        return _taste(head, self._tasting.load(head))
+        return _taste(head, self._tasting.known(head))
 
 
 def _taste(head: str, known: Preferences, shown: Sequence[Manner] = ()) -> Any:

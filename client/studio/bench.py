@@ -126,16 +126,17 @@ class Bench:
         """Paint what the owner is to choose from, one after the other."""
         asked = await read_json(request)
         photo, head, options, _ = _order(asked)
+        partner = text(asked, "partner") if "partner" in asked else None  # not told: as before
 
         def work(job: Job) -> None:
-            shown = self.tasting.propose(head)
+            known, shown = self.tasting.candidates(head, partner=partner)
             job.result = {"shown": [dataclasses.asdict(one) for one in shown], **self.tasting.facts(head)}
             for number, manner in enumerate(shown):
                 if job.stop_asked:
                     return
-                changed, look = painted_like(manner, options)
+                whole, changed, look = painted_like(manner, options, head=head, partner=known.partner)
                 job.pictures.append(
-                    self.atelier.preview(photo, head, options=changed, look=look, longest_px=_CANDIDATE_PX)
+                    self.atelier.preview(photo, whole, options=changed, look=look, longest_px=_CANDIDATE_PX)
                 )
                 job.advance((number + 1) / len(shown))
 
@@ -147,7 +148,9 @@ class Bench:
         head, shown, order = text(asked, "head"), manners_of(asked), asked.get("order")
         if not isinstance(order, list) or not all(type(one) is int for one in order):
             raise InputError("order is missing or is no list of numbers", hint="reload the page")
-        return JSONResponse(await threaded(self.tasting.choose, head, shown, tuple(order)))
+        partner = text(asked, "partner") if "partner" in asked else None
+        take = functools.partial(self.tasting.choose, head, shown, tuple(order), partner=partner)
+        return JSONResponse(await threaded(take))
 
     async def choices(self, request: Request) -> Response:
         """Return what is known of the owner's taste for a head."""

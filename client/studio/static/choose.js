@@ -2,21 +2,28 @@
 
 import { follow, picture, post, remove } from "./api.js";
 import { $, announce, element, guarded, several, show, tell } from "./dom.js";
-import { reload } from "./heads.js";
-import { bend, isMix, isStyle, onHeadChange, options, setOptions, work } from "./paint.js";
+import { all, baseOf, reload } from "./heads.js";
+import { bend, isMix, isStyle, onHeadChange, options, setHead, setOptions, work } from "./paint.js";
 
+let head = ""; // whose taste it is
 let shown = [];
 let job = null;
 let facts = null;
 let turn = 0;
 
 const open = guarded(async () => {
+  head = baseOf(work.head);
+  const others = all().filter((one) => one.kind !== "style" && one.id !== head);
+  $("choose-partner").replaceChildren(new Option("No other style", ""), ...others.map((one) => new Option(one.name, one.id)));
+  $("choose-mix").hidden = !others.length;
   $("choose-dialog").showModal();
   await round();
 });
 
-const round = guarded(async () => {
+/** Show four more. `asked` may name the head to mix in; without it is the one of before. */
+const round = guarded(async (asked = {}) => {
   const mine = ++turn;
+  stop();
   shown = [];
   $("choose-told").textContent = "Painting four ways…";
   $("candidates").setAttribute("aria-busy", "true");
@@ -29,7 +36,8 @@ const round = guarded(async () => {
   $("candidates").style.setProperty("--ratio", work.photo.width / work.photo.height);
   $("candidates").classList.toggle("tall", work.photo.width < work.photo.height);
   $("candidates").replaceChildren(...cards);
-  const started = await post("/api/candidates", { photo: work.photo.id, head: work.head, options: options() });
+  const started = await post("/api/candidates", { photo: work.photo.id, head, options: options(), ...asked });
+  if (mine !== turn) return remove(`/api/jobs/${started.id}`);
   job = started.id;
   let fetched = 0;
   const advance = async (now) => {
@@ -47,8 +55,9 @@ const round = guarded(async () => {
   for (const card of cards) card.disabled = false;
   $("candidates").removeAttribute("aria-busy");
   explain();
-  if ($("choose-dialog").open) cards[0].focus();
+  if ($("choose-dialog").open && document.activeElement !== $("choose-partner")) cards[0].focus();
   announce("Four candidates. Press 1 to 4 for the one you like best.");
+  return undefined;
 });
 
 function explain() {
@@ -58,48 +67,59 @@ function explain() {
   $("choose-told").textContent = answers
     ? `${several(answers, "choice")} so far.${sure}`
     : "Pick one by clicking, or with the keys 1 to 4. After some choices easel knows what you like in this head.";
+  $("choose-partner").value = facts.partner;
+  $("choose-partner").disabled = facts.settled;
+  $("choose-settled").hidden = !facts.settled;
   $("choose-use").disabled = !answers;
   $("choose-forget").hidden = !answers;
 }
 
 const like = guarded(async (number) => {
   if (!shown[number]) return;
-  const [before, head] = [shown, work.head];
+  const before = shown;
   shown = [];
-  facts = await post("/api/choices", { head, shown: before, order: [number] });
+  facts = await post("/api/choices", { head, shown: before, order: [number], partner: facts.partner });
   await round();
 });
 
 const use = guarded(async () => {
-  const best = (await post(`/api/choices/${encodeURIComponent(work.head)}`)).best;
+  const best = (await post(`/api/choices/${encodeURIComponent(head)}`)).best;
   await reload();
   $("choose-dialog").close();
   setOptions({ ...options(), ...best.options });
+  setHead(best.head, { paint: false });
   bend(best.look);
-  tell(`${work.head} now starts from what you like. Every control is still yours to change.`);
+  tell(`${head} now starts from what you like. Every control is still yours to change.`);
 });
 
 const forget = guarded(async () => {
-  await remove(`/api/choices/${encodeURIComponent(work.head)}`);
+  await remove(`/api/choices/${encodeURIComponent(head)}`);
   await reload();
+  if (work.head !== head) setHead(head); // it was a mix that came from the choices
   announce("Choices forgotten");
   await round();
 });
 
+function stop() {
+  if (job) remove(`/api/jobs/${job}`).catch(() => {});
+  job = null;
+}
+
 export function start() {
-  onHeadChange((head) => {
-    $("open-choose").hidden = !head || isStyle(head) || isMix(head);
+  onHeadChange((now) => {
+    const base = baseOf(now);
+    $("open-choose").hidden = !base || isStyle(base) || isMix(base);
   });
-  $("open-choose").addEventListener("click", open);
-  $("choose-skip").addEventListener("click", round);
+  $("open-choose").addEventListener("click", () => open());
+  $("choose-skip").addEventListener("click", () => round());
+  $("choose-partner").addEventListener("change", () => round({ partner: $("choose-partner").value }));
   $("choose-use").addEventListener("click", use);
   $("choose-forget").addEventListener("click", forget);
   $("choose-dialog").addEventListener("keydown", (event) => {
-    if (["1", "2", "3", "4"].includes(event.key)) like(Number(event.key) - 1);
+    if (event.target !== $("choose-partner") && ["1", "2", "3", "4"].includes(event.key)) like(Number(event.key) - 1);
   });
   $("choose-dialog").addEventListener("close", () => {
     turn += 1;
-    if (job) remove(`/api/jobs/${job}`).catch(() => {});
-    job = null;
+    stop();
   });
 }

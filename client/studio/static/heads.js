@@ -64,15 +64,20 @@ function card(head) {
   return holder;
 }
 
+/** The head whose usual painting a mix is; anything else is itself. */
+export function baseOf(head) {
+  return (isMix(head) && heads.find((one) => one.usual?.head === head)?.id) || head;
+}
+
 /** Choose a head by hand: its usual settings come with it, if its owner has any, and go with it. */
 function pick(id) {
   const usual = (head) => heads.find((one) => one.id === head)?.usual;
-  if (id !== work.head && (usual(id) || usual(work.head))) {
+  if (id !== work.head && (usual(id) || usual(baseOf(work.head)))) {
     const { options: painted, look } = usual(id) ?? PLAIN;
     setOptions({ ...options(), ...painted });
     setLook(look);
   }
-  setHead(id);
+  setHead(usual(id)?.head ?? id);
 }
 
 function mark(id) {

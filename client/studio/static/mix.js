@@ -54,8 +54,9 @@ function wanted() {
   return `mix:${used.map((one) => `${one.dataset.head}=${one.value}`).join(",")}`;
 }
 
-function showShares() {
-  const shares = sharesOf(wanted());
+/** Say the shares; those of a head that was chosen elsewhere may lie between the sliders' steps. */
+function showShares(head = wanted()) {
+  const shares = sharesOf(head);
   for (const one of rows()) {
     one.parentElement.querySelector("output").value = `${shares.get(one.dataset.head) ?? 0} %`;
     one.style.setProperty("--filled", `${one.value}%`);
@@ -71,7 +72,7 @@ function follow(head) {
     const weight = parts.get(one.dataset.head) ?? 0;
     one.value = parts.size > 1 ? weight : weight && (100 * weight) / most;
   }
-  showShares();
+  showShares(head);
   if (parts.size > 1) toggle(true);
 }
 

@@ -313,12 +313,13 @@ export async function restore(heads) {
   if (kept.options) setOptions(kept.options);
   if (kept.look) setLook(kept.look);
   const head = heads.find((one) => one.id === kept.head) ?? heads.find((one) => one.kind !== "style");
-  if (head?.usual && !kept.options) {
-    setOptions({ ...options(), ...head.usual.options });
-    setLook(head.usual.look);
+  const usual = kept.options ? null : head?.usual;
+  if (usual) {
+    setOptions({ ...options(), ...usual.options });
+    setLook(usual.look);
   }
   const mixed = isMix(kept.head ?? "") && [...partsOf(kept.head).keys()].every((name) => heads.some((one) => one.id === name));
-  setHead(mixed ? kept.head : (head?.id ?? ""), { paint: false });
+  setHead(mixed ? kept.head : (usual?.head ?? head?.id ?? ""), { paint: false });
   if (kept.photo) {
     try {
       await open(await get(`/api/photos/${kept.photo}`));

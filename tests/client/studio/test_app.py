@@ -21,12 +21,14 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from client.atelier import open_atelier
+from client.preferences import Preferences
 from client.recipe import Recipe
 from client.studio.app import build_app, page_files
 from client.studio.desk import Desk
 from client.studio.gate import KEY_HEADER, Gate
 from client.studio.intake import MAX_JSON_BYTES, MAX_UPLOAD_BYTES
 from client.studio.jobs import Jobs
+from client.style_names import parts_of
 from shared_model.errors import StorageError
 from shared_model.head import Head
 
@@ -397,7 +399,7 @@ def test_choices_are_asked_for_learned_from_and_forgotten(page: TestClient, desk
     assert page.get(f"/api/jobs/{job['id']}/picture?number=3").headers["content-type"] == "image/jpeg"
     _error(page.get(f"/api/jobs/{job['id']}/picture?number=4"), 404)
     facts = page.post("/api/choices", json={"head": "tiny", "shown": shown, "order": [2]}).json()
-    assert facts["answers"] == 1 and set(facts["best"]) == {"options", "look"}
+    assert facts["answers"] == 1 and set(facts["best"]) == {"head", "options", "look"}
     path = desk.atelier.home.preferences_path("tiny")
     assert path.is_file() and path.stat().st_mode & 0o077 == 0
     assert page.get("/api/heads").json()["heads"][0]["usual"] is None
@@ -413,6 +415,54 @@ def test_choices_are_asked_for_learned_from_and_forgotten(page: TestClient, desk
     best = page.post("/api/preview", json=asked | {"look": facts["best"]["look"]})
     assert _finished(page, best)["state"] == "done"
     _error(page.post("/api/preview", json=asked | {"look": {"brush": 99}}), 400)
+
+
+def test_candidates_mix_in_a_partner_that_the_owner_picks(
+    page: TestClient, desk: Desk, photo: str, tiny_head: Head
+) -> None:
+    home = desk.atelier.home
+    for name in ("mine", "other"):
+        home.save_head(replace(tiny_head, modulation=tiny_head.modulation + 1), name=name)
+    asked = {"photo": photo, "head": "mine", "options": {}}
+    alone = _finished(page, page.post("/api/candidates", json=asked))["result"]
+    assert alone["partner"] == "" and not any(one["share"] for one in alone["shown"])
+    job = _finished(page, page.post("/api/candidates", json=asked | {"partner": "other"}))
+    told = job["result"]
+    assert job["state"] == "done" and job["pictures"] == 4, job
+    assert told["partner"] == "other" and not told["settled"] and any(one["share"] for one in told["shown"])
+    again = _finished(page, page.post("/api/candidates", json=asked))["result"]
+    assert again["partner"] == "other", "it is remembered"
+    most = max(range(4), key=lambda number: told["shown"][number]["share"])
+    answer = {"head": "mine", "shown": told["shown"], "order": [most]}
+    _error(page.post("/api/choices", json=answer | {"partner": "tiny"}), 400)
+    for _ in range(4):
+        facts = page.post("/api/choices", json=answer | {"partner": "other"}).json()
+    assert facts["answers"] == 4 and facts["settled"] and facts["partner"] == "other"
+    best = page.post("/api/choices/mine", json={}).json()["best"]
+    known = Preferences.load(home.preferences_path("mine"))
+    assert known.defaults == known.best() and known.defaults.share > 0, "as easel prefer --apply has it"
+    assert dict(parts_of(best["head"])) == pytest.approx(
+        {"mine": 1 - known.defaults.share, "other": known.defaults.share}
+    )
+    assert desk.bench.tasting.usual("mine") == best
+    other = _finished(page, page.post("/api/candidates", json=asked | {"partner": "tiny"}))
+    assert other["state"] == "failed" and "'other'" in other["error"]["message"]
+    home.delete_head("other")
+    left = _finished(page, page.post("/api/candidates", json=asked))
+    assert left["state"] == "done" and left["result"]["partner"] == "" and left["result"]["settled"]
+    assert desk.bench.tasting.usual("mine")["head"] == "mine"
+
+
+@pytest.mark.parametrize("partner", ["mine", "nobody", "../tiny", "style:" + "a" * 24])
+def test_what_cannot_be_a_partner_is_refused_with_words(
+    page: TestClient, desk: Desk, photo: str, tiny_head: Head, partner: str
+) -> None:
+    desk.atelier.home.save_head(tiny_head, name="mine")
+    asked = {"photo": photo, "head": "mine", "options": {}, "partner": partner}
+    job = _finished(page, page.post("/api/candidates", json=asked))
+    assert job["state"] == "failed" and job["error"]["hint"]
+    assert not desk.atelier.home.preferences_path("mine").exists()
+    _error(page.post("/api/candidates", json=asked | {"partner": 3}), 400)
 
 
 def test_a_look_is_part_of_a_painting(page: TestClient, photo: str) -> None:

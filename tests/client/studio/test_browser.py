@@ -28,6 +28,7 @@ from client.atelier import Atelier, open_atelier
 from client.studio.fleet import Fleet
 from client.studio.gate import Gate
 from client.studio.service import serving
+from client.tasting import Tasting
 from shared_model.head import Head
 from shared_model.samples import sample_photos
 
@@ -332,6 +333,55 @@ def test_choosing_between_candidates(visit: Visit, gate: Gate, picture: bytes) -
     page.click("#reset")
     page.wait_for_selector(PAINTED)
     assert page.input_value("#brush") == "100"
+    visit.check(gate)
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_candidates_with_another_style_mixed_in(
+    visit: Visit, gate: Gate, atelier: Atelier, picture: bytes, tiny_head: Head, viewport: dict[str, int]
+) -> None:
+    for name in ("mine", "other"):
+        atelier.home.save_head(dataclasses.replace(tiny_head, modulation=tiny_head.modulation + 1), name=name)
+    visit.page.set_viewport_size(viewport)
+    page = _enter(visit, gate)
+    page.set_input_files("#photo-file", [_file(picture)])
+    page.wait_for_selector(PAINTED)
+    page.click("[data-id=mine]")
+    page.wait_for_selector(PAINTED)
+    page.click("#open-choose")
+    four = "#candidates:not([aria-busy]) button:not([disabled]) >> nth=3"
+    page.wait_for_selector(four)
+    offered = page.evaluate("[...document.querySelector('#choose-partner').options].map(one => one.value)")
+    assert sorted(offered) == ["", "other", "tiny"]
+    page.focus("#choose-partner")
+    page.select_option("#choose-partner", "other")
+    page.wait_for_selector("#candidates[aria-busy]")
+    page.wait_for_selector(four)
+    assert page.evaluate("document.activeElement.id") == "choose-partner", "the focus stays where the owner is"
+    page.keyboard.press("2")  # in the list a number chooses no painting
+    box = page.locator("#choose-dialog").bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= viewport["width"] and _overflow(page) == 0
+    for answers in range(1, 5):
+        page.click("#candidates button >> nth=3")
+        page.wait_for_selector(f"#choose-told >> text={answers} choice")
+        page.wait_for_selector(four)
+    assert page.is_disabled("#choose-partner") and page.is_visible("#choose-settled")
+    assert page.input_value("#choose-partner") == "other"
+    best = Tasting(atelier.home).facts("mine")["best"]
+    page.click("#choose-use")
+    page.wait_for_selector("#choose-dialog", state="hidden")
+    page.wait_for_selector(PAINTED)
+    assert best["head"].startswith("mix:mine=")
+    assert page.evaluate("JSON.parse(sessionStorage.getItem('easel-workplace')).head") == best["head"]
+    assert page.locator("[role=radio][data-share]").count() == 2
+    page.click("#open-choose")  # the mix is what this head paints, so its owner can go on choosing
+    page.wait_for_selector(four)
+    page.click("#choose-forget")
+    page.wait_for_selector("#choose-settled", state="hidden")
+    page.wait_for_selector(four)
+    assert page.is_enabled("#choose-partner") and page.input_value("#choose-partner") == ""
+    page.keyboard.press("Escape")
+    page.wait_for_selector("[data-id=mine][aria-checked=true]")
     visit.check(gate)
 
 
