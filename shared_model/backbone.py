@@ -18,7 +18,7 @@ class Backbone(nn.Module):
     Parameters
     ----------
     config
-        Sizes; the default has about 0.65 million parameters.
+        Sizes; the default has about 0.58 million parameters.
     seed
         Seed of the initial weights; the global random state is left untouched.
     """

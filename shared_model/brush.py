@@ -5,26 +5,29 @@ flattens the photo's own texture but keeps its edges (Kuwahara et al. 1976, with
 Papari et al. 2007), :func:`directions` finds along which way a shape runs (the structure tensor;
 Kass & Witkin 1987, smoothed as in Kyprianidis & Kang 2011), and :func:`trails` and :func:`bristles`
 draw noise out along it (line integral convolution; Cabral & Leedom 1993), so that the patches looked up for it are
-strokes that follow the shape. After it :func:`hold_tone` keeps broad colors where the photo has them, and
-:func:`show_through` lets the photo's own structure come through (faces, edges).
+strokes that follow the shape. After it :func:`settle` keeps broad colors where the photo has them and lets
+the photo's own structure come through (faces, edges).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from shared_model.pyramid import bands, box, collapse, decompose, halve, luminance, pad_reflect, pyramid, window_mean
+from shared_model.pyramid import box, collapse, decompose, halve, luminance, pad_reflect, resize_like, window_mean
 
-__all__ = ["abstract", "bristles", "directions", "hold_tone", "show_through", "trails"]
+__all__ = ["STEPS", "abstract", "bristles", "directions", "settle", "trails"]
 
 _RADIUS = 4  # of the four quadrants that abstract compares, in canvas pixels
 _FLOOR = 2e-4  # variance below which quadrants count as equally even
 _EVEN = 4.0  # exponent of the preference for even quadrants
 _TONE_LEVEL = 3  # pyramid level from which on colors are held to the photo's
 _SHOWN = (0.5, 1.4, 1.4, 1.4)  # how readily the photo's own bands show, finest first, at detail 0.5
+STEPS = len(_SHOWN) + 1  # pyramid levels of the photo that settle looks at
 
 
 def abstract(photo: Tensor, amount: float) -> Tensor:
@@ -111,20 +114,33 @@ def bristles(noise: Tensor, trail: Tensor) -> Tensor:
     return (centred / centred.square().mean().sqrt().clamp_min(1e-6)).view_as(noise)
 
 
-def hold_tone(painted: Tensor, colored: Tensor, allowed: float) -> Tensor:
-    """Keep broad colors within ``allowed`` of the photo's in the owner's palette: no blotches on skin."""
+def settle(painted: Tensor, steps: Sequence[Tensor], *, allowed: float, detail: float) -> Tensor:
+    """Keep broad colors where the photo has them, and let its own structure through (faces, edges).
+
+    Parameters
+    ----------
+    painted
+        ``(1, 3, H, W)`` from the look-up.
+    steps
+        :func:`shared_model.pyramid.pyramid` of the photo in the owner's palette, :data:`STEPS` levels.
+    allowed
+        How far broad colors may leave the photo's: no blotches on skin.
+    detail
+        How readily the photo's own bands show where it has structure: 0 not at all, 1 most. Flat areas keep the
+        strokes.
+    """
     details, coarse = decompose(painted, _TONE_LEVEL)
-    wanted = pyramid(colored, _TONE_LEVEL + 1)[-1]
-    return collapse(details, wanted + (coarse - wanted).clamp(-allowed, allowed))
+    wanted = steps[_TONE_LEVEL]
+    held, coarse = decompose(wanted + (coarse - wanted).clamp(-allowed, allowed), 1)
+    details += held
+    if detail > 0:
+        photo_bands = [fine - resize_like(coarser, fine) for fine, coarser in itertools.pairwise(steps)]
+        details = [_shown(own, of, detail * way) for own, of, way in zip(details, photo_bands, _SHOWN, strict=True)]
+    return collapse(details, coarse)
 
 
-def show_through(painted: Tensor, colored: Tensor, detail: float) -> Tensor:
-    """Let the photo's own bands through where it has structure (faces, edges), not on flat areas."""
-    own_bands, coarse = decompose(painted, len(_SHOWN))
-    mixed = []
-    for photo_band, own_band, shown in zip(bands(colored, len(_SHOWN)), own_bands, _SHOWN, strict=True):
-        energy = box(luminance(photo_band).square(), 3).clamp_min(0).sqrt()
-        salience = energy / (energy + 2.0 * energy.mean() + 1e-4)
-        weight = (2 * detail * shown * salience).clamp(max=1.0)
-        mixed.append((1 - weight) * own_band + weight * 1.3 * photo_band)
-    return collapse(mixed, coarse)
+def _shown(own: Tensor, photo: Tensor, detail: float) -> Tensor:
+    """Mix one band of the painting with the photo's, by how much structure the photo has there."""
+    energy = box(luminance(photo).square(), 3).clamp_min(0).sqrt()
+    salience = energy / (energy + 2.0 * energy.mean() + 1e-4)
+    return own + (2 * detail * salience).clamp(max=1.0) * (1.3 * photo - own)

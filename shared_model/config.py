@@ -115,7 +115,7 @@ class HeadConfig:
     components: int = 24
     candidates: int = 8000
     sharpness: float = 1.5
-    roughness: float = 0.4
+    roughness: float = 0.6
     stroke: int = 5
     abstraction: float = 0.5
     completeness: float = 0.5

@@ -15,6 +15,8 @@ from shared_model.config import ModelConfig
 
 __all__ = ["Discriminator"]
 
+_SLOPE = 0.2  # of the leaky ReLUs
+
 
 class Discriminator(nn.Module):
     """Per-patch logits of a picture, conditioned on a reference crop of the painter's work."""
@@ -31,12 +33,15 @@ class Discriminator(nn.Module):
         statistics = 2 * (2 * w + 3 * w)
         self.fine_projection = nn.Linear(statistics, 2 * w)
         self.coarse_projection = nn.Linear(statistics, 3 * w)
+        for layer in self.children():  # features must not shrink from layer to layer (He et al. 2015, eq. 15)
+            nn.init.kaiming_normal_(layer.weight, a=_SLOPE)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = F.leaky_relu(self.first(x * 2 - 1), 0.2)
-        fine = F.leaky_relu(self.second(h), 0.2)
-        h = F.leaky_relu(self.third(fine), 0.2)
-        return fine, F.leaky_relu(self.fourth(h), 0.2)
+        h = F.leaky_relu(self.first(x * 2 - 1), _SLOPE)
+        fine = F.leaky_relu(self.second(h), _SLOPE)
+        h = F.leaky_relu(self.third(fine), _SLOPE)
+        return fine, F.leaky_relu(self.fourth(h), _SLOPE)
 
     def embed(self, reference: Tensor) -> tuple[Tensor, Tensor]:
         """Turn a reference crop ``(N, 3, H, W)`` into the two projection vectors ``(N, 2w)`` and ``(N, 3w)``."""

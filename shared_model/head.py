@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared_model.brush import abstract, bristles, directions, hold_tone, show_through, trails
+from shared_model.brush import STEPS, abstract, bristles, directions, settle, trails
 from shared_model.color import TONES, ColorStats, transfer
 from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
@@ -179,8 +179,8 @@ class Head:
     @torch.no_grad()
     def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
         """Like :meth:`draft` for a picture that has the owner's palette already (see :meth:`colored`)."""
-        steps = pyramid(colored, self.config.levels)
-        painted, choices = steps[-1], []
+        steps = pyramid(colored, max(STEPS, self.config.levels))
+        painted, choices = steps[self.config.levels - 1], []
         generator = torch.Generator().manual_seed(seed)
         along = directions(colored)  # at half size: the finest strokes are two pixels wide
         field = trail = torch.empty(0)
@@ -198,9 +198,7 @@ class Head:
                 painted, stride=self._stride(level), seed=1 + seed * 16 + level
             )
             choices.append(chosen)
-        painted = hold_tone(painted, colored, self.config.tone)
-        if detail > 0:
-            painted = show_through(painted, colored, detail)
+        painted = settle(painted, steps[:STEPS], allowed=self.config.tone, detail=detail)
         return Draft(colored, self.finish(painted), tuple(reversed(choices)))
 
     def _stride(self, level: int) -> int:

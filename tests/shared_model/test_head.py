@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from shared_model.backbone import Backbone
-from shared_model.brush import hold_tone
+from shared_model.brush import STEPS, settle
 from shared_model.config import HeadConfig
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, InputError, StorageError
@@ -48,6 +48,16 @@ def test_a_dictionary_of_the_photo_itself_gives_the_photo_back(picture: Pictures
     for seed in (None, 1):
         painted, _ = whole.repaint(photo, stride=3, seed=seed)
         assert float((painted - photo)[:, :, 8:-8, 8:-8].abs().max()) < 0.02
+
+
+def test_keys_are_the_components_of_the_window_below_a_corner(picture: Pictures) -> None:
+    photo = picture(5, 30, 40)
+    pieces = torch.nn.functional.unfold(photo, 7)[0].T.reshape(-1, 3, 7, 7)
+    level = Dictionary.fit(pieces, atoms=48, components=8, generator=torch.Generator().manual_seed(0))
+    rows, columns = torch.tensor([0, 3, 23]), torch.tensor([33, 0, 12])
+    windows = torch.stack([photo[0, :, y : y + 7, x : x + 7].flatten() for y, x in zip(rows, columns, strict=True)])
+    wanted = (windows - level.center) @ level.basis
+    torch.testing.assert_close(level.project(photo, rows, columns), wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("patch", [5, 7, 9])
@@ -109,7 +119,7 @@ def test_broad_colors_stay_near_the_photos(head: Head, picture: Pictures) -> Non
     colored = head.colored(picture(1))
     blotch = torch.zeros_like(colored)
     blotch[:, 1:, 20:70, 20:70] = 0.4
-    held = hold_tone(colored + blotch, colored, 0.08)
+    held = settle(colored + blotch, pyramid(colored, STEPS), allowed=0.08, detail=0.0)
     inside = (..., slice(4, 7), slice(4, 7))
     gap = [float((pyramid(p, 4)[-1] - pyramid(colored, 4)[-1])[inside].max()) for p in (colored + blotch, held)]
     assert gap[1] < 0.5 * gap[0]
@@ -125,7 +135,7 @@ def test_saving_and_loading_changes_nothing(head: Head, picture: Pictures) -> No
 
 def test_a_head_knows_its_backbone(head: Head, backbone: Backbone) -> None:
     assert head.backbone == backbone_id(backbone)
-    assert head.modulation.shape == (2 * (8 + 24),)
+    assert head.modulation.shape == (2 * (8 + 16),)
 
 
 def test_no_picture_is_refused(backbone: Backbone) -> None:

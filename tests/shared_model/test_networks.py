@@ -39,6 +39,14 @@ def test_a_fresh_generator_starts_near_the_draft(backbone: Backbone) -> None:
     assert float((painted - draft).abs().mean()) < 0.5 * float((colored - draft).abs().mean())
 
 
+def test_a_fresh_critic_does_not_lose_what_it_sees_from_layer_to_layer() -> None:
+    """PyTorch's own initialization makes features four times smaller, and the critic learns nothing for long."""
+    critic = Backbone(seed=1).discriminator
+    with torch.no_grad():
+        fine, coarse = critic._features(torch.rand(2, 3, 64, 64))
+    assert float(coarse.std()) > 0.5 * float(fine.std()) > 0.1
+
+
 def test_every_layer_is_safe_for_private_training(backbone: Backbone) -> None:
     assert list(backbone.buffers()) == []
     assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in backbone.modules())

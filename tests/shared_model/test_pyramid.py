@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shared_model.color import ColorStats, transfer
-from shared_model.pyramid import bands, box, collapse, halve, pyramid
+from shared_model.pyramid import bands, box, collapse, halve, pyramid, resize_like
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4))
@@ -26,6 +26,14 @@ def test_means_of_a_constant_are_the_constant(height: int, width: int, radius: i
     x = torch.full((1, 1, height, width), 0.3)
     torch.testing.assert_close(box(x, radius), x)
     assert bool((halve(x) - 0.3).abs().max() < 1e-6)
+
+
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 20), st.integers(1, 20))
+def test_resizing_channel_by_channel_is_resizing(batch: int, channels: int, height: int, width: int) -> None:
+    x = torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(height * 21 + width))
+    other = torch.empty(1, 1, 2 * height - 1, 2 * width + 1)
+    wanted = torch.nn.functional.interpolate(x, size=other.shape[-2:], mode="bilinear", align_corners=False)
+    torch.testing.assert_close(resize_like(x, other), wanted, atol=1e-6, rtol=0)
 
 
 def test_transfer_reaches_mean_and_covariance(picture: Callable[..., Tensor]) -> None:
