@@ -50,7 +50,7 @@ def last_layers(backbone: Backbone, count: int) -> frozenset[str]:
         If it has no more layers than that.
     """
     blocks = [f"{half}.{index}" for index in range(backbone.config.blocks) for half in ("first", "second")]
-    layers = ["enter", *blocks, "middle", "fine", "last", "leave"]
+    layers = ["enter", *blocks, "narrow", "middle", "fine", "leave"]
     if count >= len(layers):
         raise ConfigError(f"layers must be below {len(layers)}, not {count}: the generator has no more")
     chosen = tuple(f"generator.{layer}." for layer in layers[-count:])
