@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shared_model.pyramid import bands, box, halve, luminance, pyramid
+from shared_model.sorting import sort_rows
 
 __all__ = ["gamut", "keep", "marks", "restore", "sliced_bands", "sliced_patches", "structure", "tone"]
 
@@ -78,7 +79,7 @@ def restore(output: Tensor, target: Tensor) -> Tensor:
 
 def _sorted_distance(a: Tensor, b: Tensor) -> Tensor:
     """1-D Wasserstein distance of every channel of ``(N, C, h, w)`` maps, averaged: ``(N,)``."""
-    first, second = a.flatten(2).sort(2).values, b.flatten(2).sort(2).values
+    first, second = sort_rows(a.flatten(2)), sort_rows(b.flatten(2))
     return (first - second).abs().mean((1, 2))
 
 
