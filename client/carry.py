@@ -88,7 +88,7 @@ def _state(home: Home, file: HeadFile, wanted: str) -> Carried:
         head = file.load()
     except EaselError:
         return Carried(file.name, "damaged")
-    tuned = head.untuned is not None
+    tuned = head.change is not None
     if head.backbone == wanted:
         return Carried(file.name, "ready", tuned)
     return Carried(file.name, "kept" if wanted in home.previous(file.name) else "refit", tuned)

@@ -220,11 +220,13 @@ class _Hand(Backbone):
         super().__init__(config)
         self.dtype = dtype
 
-    def paint(self, colored: Tensor, draft: Tensor, modulation: Tensor, noise: Tensor) -> Tensor:
+    def paint(
+        self, colored: Tensor, draft: Tensor, modulation: Tensor, noise: Tensor, change: Tensor | None = None
+    ) -> Tensor:
         """Like :meth:`shared_model.backbone.Backbone.paint`, with convolutions in ``dtype``."""
         lower = self.dtype != torch.float32
         with torch.autocast(colored.device.type, dtype=self.dtype, enabled=lower):
-            return super().paint(colored, draft, modulation, noise)
+            return super().paint(colored, draft, modulation, noise, change)
 
 
 @contextlib.contextmanager

@@ -234,8 +234,8 @@ def _plan(photos: int, arts: int) -> list[tuple[int, int | None]]:
 
 def _paint(photo: Tensor, head: Head, backbone: Backbone, options: Options) -> dict[str, Tensor]:
     versions = {"draft": head.draft(photo, seed=options.seed, detail=options.detail).painted}
-    if head.untuned is not None:
-        before = replace(head, modulation=head.untuned)
+    if head.change is not None:
+        before = replace(head, change=None)
         versions["untuned"] = stylize(photo, head=before, backbone=backbone, options=options)
     versions["tuned"] = stylize(photo, head=head, backbone=backbone, options=options)
     return versions

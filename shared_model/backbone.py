@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from shared_model.config import ModelConfig
 from shared_model.discriminator import Discriminator
 from shared_model.generator import Generator, StyleEncoder
+from shared_model.own_hand import moved
 
 __all__ = ["Backbone"]
 
@@ -37,7 +39,17 @@ class Backbone(nn.Module):
         result: Tensor = self.style_encoder(style)
         return result
 
-    def paint(self, colored: Tensor, draft: Tensor, modulation: Tensor, noise: Tensor) -> Tensor:
-        """Finish a draft; see :meth:`shared_model.generator.Generator.forward`."""
-        result: Tensor = self.generator(colored, draft, modulation, noise)
+    def paint(
+        self, colored: Tensor, draft: Tensor, modulation: Tensor, noise: Tensor, change: Tensor | None = None
+    ) -> Tensor:
+        """Finish a draft; see :meth:`shared_model.generator.Generator.forward`.
+
+        ``change`` ``(G,)`` moves the generator's weights for this painting (:mod:`shared_model.own_hand`).
+        """
+        seen = colored, draft, modulation, noise
+        result: Tensor
+        if change is None:
+            result = self.generator(*seen)
+        else:
+            result = functional_call(self.generator, moved(self.generator, change), seen)
         return result

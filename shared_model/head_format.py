@@ -19,6 +19,7 @@ __all__ = ["BANDS", "MAX_MODULATION", "check_count", "check_tensors", "check_tex
 
 BANDS = 5  # Laplacian bands whose distributions a head remembers
 MAX_MODULATION = 1 << 20
+MAX_CHANGE = 1 << 23  # weights of a generator
 _MAX_TEXT = 200
 _MAX_COPY = 512  # pixels of a side of a small copy of a picture
 
@@ -45,8 +46,8 @@ def check_tensors(tensors: Mapping[str, Tensor], config: HeadConfig) -> None:
     _check_numbers("modulation", modulation, (modulation.numel(),))
     if modulation.numel() > MAX_MODULATION:
         raise ValueError("too many modulation numbers")
-    if "untuned" in tensors:
-        _check_numbers("untuned", tensors["untuned"], tuple(modulation.shape))
+    if "change" in tensors:
+        _check_change(tensors["change"])
     if any(max(copy.shape, default=0) > _MAX_COPY for name, copy in tensors.items() if name.startswith("thumbnails.")):
         raise ValueError("a small copy is large")
     flat = 3 * config.patch**2
@@ -89,6 +90,13 @@ def check_text(value: object) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT or not value.isprintable():
         raise ValueError("not a short text")
     return value
+
+
+def _check_change(change: Tensor) -> None:
+    if change.dtype != torch.float16 or change.ndim != 1 or not bool(change.isfinite().all()):
+        raise ValueError("wrong change of the hand")
+    if change.numel() > MAX_CHANGE or bool((change.abs() > 100).any()):
+        raise ValueError("the change of the hand is out of all proportion")
 
 
 def _check_numbers(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

@@ -124,7 +124,8 @@ def mix(heads: Sequence[Head], weights: Sequence[float], *, name: str = "") -> H
     used = [(head, share) for head, share in zip(heads, shares(weights), strict=True) if share > 0]
     if len(used) == 1:
         return used[0][0]
-    if len({(head.backbone, head.modulation.shape) for head, _ in used}) > 1:
+    hands = {head.change.shape for head, _ in used if head.change is not None}
+    if len({(head.backbone, head.modulation.shape) for head, _ in used}) > 1 or len(hands) > 1:
         raise CompatibilityError(
             "heads made for different backbones cannot be mixed",
             hint="easel heads list shows which; easel heads refit NAME brings one up to date",
@@ -147,6 +148,7 @@ def _mixed(parts: Sequence[Head], weights: Sequence[float], *, name: str) -> Mix
         ),
         levels=largest.levels,
         modulation=_mean([part.modulation for part in parts], weights),
+        change=_hand(parts, weights),
         parts=tuple(parts),
         shares=tuple(weights),
     )
@@ -158,6 +160,14 @@ def _largest(weights: Sequence[float]) -> int:
 
 def _mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return torch.stack([weight * tensor for tensor, weight in zip(tensors, weights, strict=True)]).sum(0)
+
+
+def _hand(parts: Sequence[Head], weights: Sequence[float]) -> Tensor | None:
+    """Average hands that were tuned from the same weights (Wortsman et al. 2022, "model soups"); who has none: 0."""
+    own = [
+        (part.change.float(), weight) for part, weight in zip(parts, weights, strict=True) if part.change is not None
+    ]
+    return _mean([change for change, _ in own], [weight for _, weight in own]).half() if own else None
 
 
 def _config(configs: Sequence[HeadConfig], weights: Sequence[float], largest: HeadConfig) -> HeadConfig:

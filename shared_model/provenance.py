@@ -1,7 +1,7 @@
-"""What a head remembers of where it came from, so that a painting can be explained and a tuning judged.
+"""What a head remembers of where it came from, so that a painting can be explained.
 
-All of it is optional in a head file: the place that each patch was cut from, a small copy of every
-picture, and the modulation numbers before tuning. Heads made by earlier versions have none of it.
+All of it is optional in a head file: the place that each patch was cut from, and a small copy of every
+picture. Heads made by earlier versions have none of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shared_model.images import resize_short
 if TYPE_CHECKING:
     from shared_model.head import Head
 
-__all__ = ["check_origin", "forget", "read_optional", "thumbnail"]
+__all__ = ["check_origin", "forget", "read_copies", "thumbnail"]
 
 _SHORT_PX, _LONGEST_PX = 64, 256  # short and longest side of a small copy
 
@@ -37,7 +37,7 @@ def forget(head: Head) -> Head:
     It still holds the patches that it paints with.
     """
     levels = tuple(replace(level, origin=None) for level in head.levels)
-    return replace(head, levels=levels, thumbnails=(), untuned=None)
+    return replace(head, levels=levels, thumbnails=())
 
 
 def check_origin(origin: Tensor, *, count: int, images: int) -> None:
@@ -54,19 +54,16 @@ def check_origin(origin: Tensor, *, count: int, images: int) -> None:
         raise ValueError("a patch of a picture that is not there")
 
 
-def read_optional(tensors: Mapping[str, Tensor], *, images: int) -> tuple[Tensor | None, tuple[Tensor, ...]]:
-    """Return a head's modulation before tuning and the small copies of its pictures, where it has them.
+def read_copies(tensors: Mapping[str, Tensor], *, images: int) -> tuple[Tensor, ...]:
+    """Return the small copies of a head's pictures, where it has them.
 
     Raises
     ------
     ValueError
         If they do not fit the rest of the head.
     """
-    untuned = tensors.get("untuned")
-    if untuned is not None and (untuned.shape != tensors["modulation"].shape or not bool(untuned.isfinite().all())):
-        raise ValueError("wrong modulation before tuning")
     known = itertools.takewhile(lambda name: name in tensors, (f"thumbnails.{i}" for i in range(images)))
     copies = tuple(tensors[name] for name in known)
     if not all(c.dtype == torch.uint8 and c.shape[:-2] == (3,) and c.numel() > 0 for c in copies):
         raise ValueError("wrong small copies")
-    return untuned, copies
+    return copies

@@ -1,6 +1,7 @@
 """Heads to give away: without memory of their pictures, with patches that are blurred or not the owner's at all.
 
 What stays in every such head are statistics: the palette, how strong marks are, the backbone's few hundred numbers.
+A hand of one's own (:mod:`shared_model.own_hand`) was trained on the pictures and does not stay.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def blur(head: Head) -> Head:
                 kernel = taps.view(shape).expand(3, *shape[1:])
                 patches = F.conv2d(F.pad(patches, pad, mode="replicate"), kernel, groups=3)
         levels.append(replace(level, patches=_bytes(patches)))
-    return forget(replace(head, levels=tuple(levels)))
+    return forget(replace(head, levels=tuple(levels), change=None))
 
 
 def drop_patches(head: Head, *, seed: int = 0) -> Head:
@@ -61,7 +62,7 @@ def drop_patches(head: Head, *, seed: int = 0) -> Head:
                 like.clamp(0, 1), atoms=len(level.price), components=level.keys.shape[1], generator=generator
             )
         )
-    return forget(replace(head, levels=tuple(levels)))._priced()
+    return forget(replace(head, levels=tuple(levels), change=None))._priced()
 
 
 def _cut(picture: Tensor, side: int, generator: torch.Generator) -> Tensor:

@@ -19,6 +19,7 @@ from shared_model.color import mapping
 from shared_model.errors import CompatibilityError, InputError
 from shared_model.generator import MULTIPLE
 from shared_model.head import Head
+from shared_model.own_hand import check_change
 from shared_model.pyramid import luminance
 from shared_model.weights import backbone_id
 
@@ -83,6 +84,8 @@ def check_match(head: Head, backbone: Backbone) -> None:
             f"head {head.name or 'without a name'!r} was made for another backbone version",
             hint="fit it again: `easel personalize NAME IMAGES --overwrite`",
         )
+    if head.change is not None:
+        check_change(backbone.generator, head.change)
 
 
 @torch.no_grad()
@@ -152,7 +155,7 @@ def _paint(canvas: Tensor, head: Head, backbone: Backbone, options: Options, *, 
     watch(0.3)
     generator = torch.Generator().manual_seed(options.seed)
     noise = torch.randn(1, 1, *padded.shape[-2:], generator=generator).to(canvas.device)
-    painted = backbone.paint(draft.colored, draft.painted, head.modulation[None], noise)
+    painted = backbone.paint(draft.colored, draft.painted, head.modulation[None], noise, head.change)
     watch(0.5)
     painted = torch.lerp(draft.painted, painted, head.config.hand)
     return head.finish(painted[:, :, :height, :width])

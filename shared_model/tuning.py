@@ -1,4 +1,8 @@
-"""Transfer learning on the device: tune a head's few hundred modulation numbers, freeze all else.
+"""Transfer learning on the device: tune the generator to one owner, freeze all else.
+
+Training goes on as it did on the shared backbone, generator and discriminator in turn, on the owner's pictures only.
+The style encoder and the head's modulation numbers stay; the discriminator learns to know this owner's pictures and is
+thrown away. What the generator has learned becomes part of the private head (:mod:`shared_model.own_hand`).
 
 Two references decide what "closer to the owner" means, neither needs a label: photos that must keep
 their structure and gain the pictures' statistics, and pieces of the owner's own pictures that were
@@ -7,6 +11,7 @@ destylised and must come back.
 
 from __future__ import annotations
 
+import copy
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -21,15 +26,26 @@ from shared_model.config import LossConfig, TrainConfig
 from shared_model.errors import InputError
 from shared_model.head import Head
 from shared_model.images import resize_short
+from shared_model.own_hand import difference, with_change
 from shared_model.pool import Pool, halves
-from shared_model.records import Batch, at_least, photo_record, restyle_record
+from shared_model.records import Batch, at_least, photo_records, restyle_record
 from shared_model.samples import sample_photos
+from shared_model.split import flatten, unflatten
 
 __all__ = ["tune"]
 
-_RECORD_PX, _CROP_PX, _BATCH = 192, 128, 2
-_PROBES = 12  # probe evaluations spread over the budget
-_RATE = 3e-2
+_RECORD_PX, _CROP_PX = 192, 96
+_BATCH, _RESTYLES = 4, 1  # records in a step, and how many of them are restyle records
+_DRAFTS = 12  # practice photos that are drafted, at most; two records are cut from each
+_PRACTICE = 0.15  # share of the budget in which practice records are made
+_PROBES = 8  # probe evaluations spread over the budget
+_RATE, _CRITIC_RATE = 1e-3, 2e-3
+_WARM_UP = 10  # steps over which the step size rises; it falls over the second half of the budget
+_AVERAGE = 0.98  # decay of the averaged weights that are kept
+_PENALTY_EVERY = 4  # as in shared_model.training
+_GRADIENT_NORM = 3.0
+_LOSS = LossConfig(adversarial="bce", adversarial_weight=1.0)
+_JUDGED = replace(_LOSS, adversarial="none")  # a discriminator that learns is no measure
 
 
 def tune(
@@ -43,14 +59,16 @@ def tune(
     clock: Callable[[], float] = time.monotonic,
     progress: Callable[[float, float], None] | None = None,
 ) -> Head:
-    """Tune the modulation numbers of a head within a time budget.
+    """Tune a hand of the owner's own within a time budget.
 
     Parameters
     ----------
     head
-        A head fitted on ``styles`` for ``backbone``.
+        A head fitted on ``styles`` for ``backbone``; a hand of its own that it has already is trained on.
     styles
         The owner's pictures, ``(1, 3, H, W) float in [0, 1]`` each.
+    backbone
+        Left as it is.
     photos
         Photos to practise on; those that easel brings along by default.
     budget_s
@@ -63,8 +81,7 @@ def tune(
     Returns
     -------
     Head
-        The head with the modulation numbers that did best on the probe records, never worse than
-        those it came with.
+        The head with the hand that did best on the probe records, never worse than the one it came with.
 
     Raises
     ------
@@ -75,59 +92,79 @@ def tune(
         raise InputError("tuning needs at least one picture")
     began = clock()
     random_state = random.Random(seed)
-    pool, probe = _practice(head, styles, photos or sample_photos(), random_state, clock, began + 0.3 * budget_s)
-    generator = torch.Generator().manual_seed(seed)
-    probe_draws = objective.draw(generator, size_px=probe.size_px)
-    loss = LossConfig()
-
-    def judge(numbers: Tensor) -> float:
-        with torch.no_grad():
-            terms, _ = objective.generator_terms(backbone, probe, probe_draws, loss=loss, modulation=numbers[None])
-        return float(torch.stack(list(terms.values())).sum(0).mean())
-
-    numbers = head.modulation.clone().requires_grad_(True)
-    optimizer = torch.optim.AdamW([numbers], lr=_RATE, betas=(0.9, 0.99), weight_decay=0.0)
-    smoothed = numbers.detach().clone()
-    best, best_loss = smoothed.clone(), judge(smoothed)
+    pool, probe = _practice(head, styles, photos or sample_photos(), random_state, clock, began + _PRACTICE * budget_s)
+    apprentice = _Apprentice(backbone, head, seed=seed)
+    best, best_loss = None, apprentice.judge(probe)
     if progress is not None:
         progress(0.0, best_loss)
     next_probe = 1
-    with _frozen(backbone):
-        while (used := (clock() - began) / max(budget_s, 1e-9)) < 1:
-            batch = pool.sample(_BATCH, restyles=_BATCH // 2, size_px=_CROP_PX, random_state=random_state)
-            draws = objective.draw(generator, size_px=_CROP_PX)
-            terms, _ = objective.generator_terms(backbone, batch, draws, loss=loss, modulation=numbers[None])
-            optimizer.zero_grad()
-            torch.stack(list(terms.values())).sum(0).mean().backward()
-            optimizer.step()
-            smoothed.lerp_(numbers.detach(), 0.15)
-            if used * _PROBES >= next_probe:
-                next_probe = int(used * _PROBES) + 1
-                value = judge(smoothed)
-                if value < best_loss:
-                    best, best_loss = smoothed.clone(), value
-                if progress is not None:
-                    progress(used, value)
-    if (value := judge(smoothed)) < best_loss:
-        best, best_loss = smoothed.clone(), value
+    while (used := (clock() - began) / max(budget_s, 1e-9)) < 1:
+        apprentice.step(pool.sample(_BATCH, restyles=_RESTYLES, size_px=_CROP_PX, random_state=random_state), done=used)
+        if used * _PROBES >= next_probe:
+            next_probe = int(used * _PROBES) + 1
+            value = apprentice.judge(probe)
+            if value < best_loss:
+                best, best_loss = apprentice.learned(), value
+            if progress is not None:
+                progress(used, value)
+    if apprentice.steps and (value := apprentice.judge(probe)) < best_loss:
+        best, best_loss = apprentice.learned(), value
     if progress is not None:
         progress(1.0, best_loss)
-    return replace(head, modulation=best, untuned=head.modulation if head.untuned is None else head.untuned)
+    return head if best is None else replace(head, change=best)
 
 
-class _frozen:
-    """Switch off the gradients of a module's weights for a while."""
+class _Apprentice:
+    """A copy of the backbone whose generator and discriminator train on one owner's pictures."""
 
-    def __init__(self, backbone: Backbone) -> None:
-        self.weights = [p for p in backbone.parameters() if p.requires_grad]
+    def __init__(self, backbone: Backbone, head: Head, *, seed: int) -> None:
+        self.shared, self.numbers = backbone, head.modulation[None]
+        self.own = Backbone(backbone.config)
+        unflatten(self.own, flatten(backbone))
+        self.own.generator = with_change(self.own.generator, head.change)
+        self.own.style_encoder.requires_grad_(False)
+        self.averaged = copy.deepcopy(self.own.generator).requires_grad_(False)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.probe_draws = objective.draw(torch.Generator().manual_seed(seed), size_px=_RECORD_PX)
+        self.painter = torch.optim.AdamW(self.own.generator.parameters(), _RATE, betas=(0.5, 0.99), weight_decay=0.0)
+        critic = self.own.discriminator.parameters()
+        self.critic = torch.optim.AdamW(critic, _CRITIC_RATE, betas=(0.5, 0.99), weight_decay=0.0)
+        self.steps = 0
 
-    def __enter__(self) -> None:
-        for weight in self.weights:
-            weight.requires_grad_(False)
+    def step(self, batch: Batch, *, done: float) -> None:
+        """Take one generator step and one discriminator step; ``done`` is the share of the time that is over."""
+        factor = min(1.0, (self.steps + 1) / _WARM_UP) * min(1.0, max(0.02, 2 * (1 - done)))
+        for optimizer, rate in ((self.painter, _RATE), (self.critic, _CRITIC_RATE)):
+            optimizer.param_groups[0]["lr"] = rate * factor
+        draws = objective.draw(self.generator, size_px=batch.size_px)
+        terms, output = objective.generator_terms(self.own, batch, draws, loss=_LOSS, modulation=self.numbers)
+        self.painter.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum(0).mean().backward()
+        torch.nn.utils.clip_grad_norm_(self.own.generator.parameters(), _GRADIENT_NORM)
+        self.painter.step()
+        penalty = self.steps % _PENALTY_EVERY == 0
+        self.critic.zero_grad(set_to_none=True)
+        objective.discriminator_loss(
+            self.own, batch, output.detach(), draws, loss=_LOSS, penalty=penalty
+        ).mean().backward()
+        self.critic.step()
+        self.steps += 1
+        decay = min(_AVERAGE, self.steps / (10 + self.steps))
+        with torch.no_grad():
+            for mean, weight in zip(self.averaged.parameters(), self.own.generator.parameters(), strict=True):
+                mean.lerp_(weight, 1 - decay)
 
-    def __exit__(self, *error: object) -> None:
-        for weight in self.weights:
-            weight.requires_grad_(True)
+    @torch.no_grad()
+    def judge(self, probe: Batch) -> float:
+        """Return the loss of the averaged weights on fixed records, without the adversarial term."""
+        practised, self.own.generator = self.own.generator, self.averaged
+        terms, _ = objective.generator_terms(self.own, probe, self.probe_draws, loss=_JUDGED, modulation=self.numbers)
+        self.own.generator = practised
+        return float(torch.stack(list(terms.values())).sum(0).mean())
+
+    def learned(self) -> Tensor:
+        """Return how the averaged generator differs from the shared one."""
+        return difference(self.averaged, self.shared.generator)
 
 
 def _practice(
@@ -138,7 +175,7 @@ def _practice(
     clock: Callable[[], float],
     until: float,
 ) -> tuple[Pool, Batch]:
-    """Draft practice records until time is up (at least one of each kind), and set four aside as probes."""
+    """Draft practice records until time is up (at least one of each kind), and set six aside as probes."""
     pool = Pool(TrainConfig().pool)
     canvas = head.config.canvas_px
     sized = [at_least(resize_short(style, canvas), 2 * _RECORD_PX) for style in styles]
@@ -148,13 +185,11 @@ def _practice(
         [rest], config=replace(head.config, canvas_px=min(rest.shape[-2:])), seed=random_state.randrange(1 << 16)
     )
     probes: list[Batch] = []
-    for index in range(64):
+    for index in range(_DRAFTS):
         style = sized[index % len(sized)]
         photo = resize_short(photos[index % len(photos)], canvas)
-        records = [
-            photo_record(photo, style, head, size_px=_RECORD_PX, random_state=random_state),
-            restyle_record(target, rest, blind, size_px=_RECORD_PX, random_state=random_state),
-        ]
+        records = photo_records(photo, style, head, count=2, size_px=_RECORD_PX, random_state=random_state)
+        records.append(restyle_record(target, rest, blind, size_px=_RECORD_PX, random_state=random_state))
         if index < 2:
             probes += records
         if index != 1:

@@ -17,6 +17,7 @@ from client.export.lowering import Lowering, Marks, Palette, Patches
 from shared_model.backbone import Backbone
 from shared_model.color import mapping
 from shared_model.head import Head
+from shared_model.own_hand import with_change
 from shared_model.pyramid import luminance
 from shared_model.stylize import Options
 
@@ -51,7 +52,7 @@ class _WithHead(nn.Module):
             for i in range(len(self._head.levels))
         )
         return replace(
-            self._head, color=color, surface=surface, levels=levels, modulation=buffer("modulation"), untuned=None
+            self._head, color=color, surface=surface, levels=levels, modulation=buffer("modulation"), change=None
         )
 
 
@@ -60,7 +61,7 @@ class Drafting(_WithHead):
 
     def __init__(self, head: Head, *, backbone: Backbone, detail: float) -> None:
         super().__init__(head)
-        self.generator = backbone.generator
+        self.generator = with_change(backbone.generator, head.change)
         self._detail = detail
 
     def forward(self, canvas: Tensor, seed: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class Target:
             painted = painted + (colored - colored.detach())
         generator = torch.Generator().manual_seed(self.options.seed)
         noise = torch.randn(1, 1, *photo.shape[-2:], generator=generator)
-        finished = self.backbone.paint(colored, painted, self.head.modulation[None], noise)
+        finished = self.backbone.paint(colored, painted, self.head.modulation[None], noise, self.head.change)
         return self.head.finish(torch.lerp(painted, finished, self.head.config.hand))
 
 

@@ -7,13 +7,16 @@ hands back what it was given, so canvas, padding and enlarging are the same for 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from torch import Tensor
 
 import shared_model
+from shared_model import tuning
 from shared_model.backbone import Backbone
 from shared_model.config import HeadConfig, digest
 from shared_model.errors import InputError
@@ -53,7 +56,9 @@ class Passive(Backbone):
         self.draft = draft
         self.eval()
 
-    def paint(self, colored: Tensor, draft: Tensor, modulation: Tensor, noise: Tensor) -> Tensor:
+    def paint(
+        self, colored: Tensor, draft: Tensor, modulation: Tensor, noise: Tensor, change: Tensor | None = None
+    ) -> Tensor:
         """Return ``draft`` or ``colored`` as it came."""
         return draft if self.draft else colored
 
@@ -70,16 +75,20 @@ class Hand:
         Paints.
     identity
         Changes when what it paints may change.
+    own_s
+        Processor seconds in which every head gets a hand of its own (:func:`shared_model.tuning.tune`).
     """
 
     name: str
     backbone: Backbone
     identity: str
+    own_s: float = 0.0
 
 
-def load_hands(files: Sequence[str | Path], *, palette: bool = False) -> list[Hand]:
+def load_hands(files: Sequence[str | Path], *, palette: bool = False, own_s: float = 0.0) -> list[Hand]:
     """Return the head alone, the palette alone if wanted, then the backbones of ``files``.
 
+    With ``own_s`` each backbone comes a second time, tuned to each style in so many processor seconds.
     A file is called by its stem, or by its folder where stems repeat (``run5/backbone.safetensors``);
     ``NAME=FILE`` names it otherwise.
 
@@ -98,7 +107,10 @@ def load_hands(files: Sequence[str | Path], *, palette: bool = False) -> list[Ha
     for given, path in named:
         name = given or (path.stem if stems.count(path.stem) == 1 else path.resolve().parent.name)
         backbone = load_backbone(path)
-        hands.append(Hand(name, backbone, _code() + digest(HeadConfig()) + backbone_id(backbone)))
+        identity = _code() + digest(HeadConfig()) + backbone_id(backbone)
+        hands.append(Hand(name, backbone, identity))
+        if own_s > 0:
+            hands.append(Hand(f"{name}, own", backbone, f"{identity} {_code(tuning)} {own_s:g}", own_s))
     names = [hand.name for hand in hands]
     if len(set(names)) < len(names):
         raise InputError(f"two hands have the same name: {', '.join(names)}", hint="use --backbone NAME=FILE")
@@ -110,8 +122,10 @@ def _name(file: str) -> tuple[str, Path]:
     return (name, Path(path)) if sign and not Path(file).exists() else ("", Path(file))
 
 
-def _code() -> str:
-    """Return 12 hex digits of the source code that paints."""
+def _code(*more: ModuleType) -> str:
+    """Return 12 hex digits of the source code that paints, or of the modules named."""
+    if more:
+        return hashlib.sha256(b"".join(read_bytes(str(module.__file__)) for module in more)).hexdigest()[:12]
     folder = Path(shared_model.__file__).parent
     hashed = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
@@ -141,9 +155,12 @@ def fitted_head(arts: Sequence[Path], *, folder: Path, seed: int = 0, config: He
 
 
 def attuned(head: Head, hand: Hand, arts: Sequence[Path], *, seed: int = 0) -> Head:
-    """Return the head with the modulation numbers of one hand, read off the same paintings."""
+    """Return the head with the modulation numbers of one hand, read off the same paintings, and tuned if it says so."""
     sized = [resize_short(load_tensor(path), head.config.canvas_px) for path in arts]
-    return head.attuned(hand.backbone, sized, seed=seed)
+    plain = head.attuned(hand.backbone, sized, seed=seed)
+    if hand.own_s == 0:
+        return plain
+    return tuning.tune(plain, sized, backbone=hand.backbone, budget_s=hand.own_s, seed=seed, clock=time.process_time)
 
 
 def painting_key(hand: Hand, options: Options, *facts: str) -> str:

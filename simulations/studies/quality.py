@@ -163,6 +163,9 @@ def parser() -> Parser:
     made.add_argument("--pairs", required=True, metavar="FILE", help="what to paint (see `easel-sim study pairs`)")
     made.add_argument("--backbone", nargs="+", action="extend", default=[], metavar="[NAME=]FILE", help="backbones")
     made.add_argument("--out", required=True, metavar="DIR", help="folder of the study")
+    made.add_argument(
+        "--own", type=float, default=0.0, metavar="SECONDS", help="each backbone also with hands tuned for so long"
+    )
     made.add_argument("--faces", default="", metavar="LIST", help="portraits (names, or a file) for a sheet of faces")
     made.add_argument("--size", type=int, default=512, metavar="PX", help="short side (default: %(default)s)")
     made.add_argument("--detail", type=float, default=0.5, metavar="0..1", help="(default: %(default)s)")
@@ -174,7 +177,7 @@ def parser() -> Parser:
 def run(parsed: argparse.Namespace, console: Console) -> int:
     """Paint, score, compare, write."""
     options = Options(size_px=parsed.size, seed=parsed.seed, detail=parsed.detail)
-    place = Workplace(Path(parsed.out), tuple(parsed.backbone), False, options)
+    place = Workplace(Path(parsed.out), tuple(parsed.backbone), False, options, parsed.own)
     photos, arts, pairs = PictureIndex(parsed.photos), PictureIndex(parsed.art), read_pairs(parsed.pairs)
     jobs = jobs_of(pairs, photos, arts)
     names = [hand.name for hand in place.hands]

@@ -67,17 +67,20 @@ class Workplace:
         Compare with the palette alone, too.
     options
         How everything is painted.
+    own_s
+        See :func:`simulations.studies.hands.load_hands`.
     """
 
     folder: Path
     backbones: tuple[str, ...]
     palette: bool
     options: Options
+    own_s: float = 0.0
 
     @cached_property
     def hands(self) -> list[Hand]:
         """The hands, loaded once per process."""
-        return load_hands(self.backbones, palette=self.palette)
+        return load_hands(self.backbones, palette=self.palette, own_s=self.own_s)
 
     def painting(self, hand: str, pair: Pair) -> Path:
         """Return where a painted photo is kept."""

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from client.store import Home
+from shared_model.backbone import Backbone
 from shared_model.head import Head
 from shared_model.images import load_picture, save_picture
 from shared_model.provenance import forget
@@ -62,9 +64,10 @@ def test_explaining_a_pipe(easel: Easel, photos: Path, monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def tuned_head(easel_home: Path, tiny_head: Head) -> Head:
+def tuned_head(easel_home: Path, tiny_head: Head, backbone: Backbone) -> Head:
     """An own head called `mine` that was tuned."""
-    head = dataclasses.replace(tiny_head, untuned=tiny_head.modulation, modulation=tiny_head.modulation + 1)
+    size = sum(p.numel() for p in backbone.generator.parameters())
+    head = dataclasses.replace(tiny_head, change=torch.full((size,), 0.1).half())
     Home.default().save_head(head, name="mine")
     return head
 

@@ -302,9 +302,9 @@ def test_a_head_of_another_backbone_is_brought_up_to_date(
 
 
 def test_refitting_without_pictures_is_seeded_and_drops_the_tuning(tiny_head: Head, backbone: Backbone) -> None:
-    tuned = dataclasses.replace(tiny_head, backbone="old", untuned=tiny_head.modulation)
+    tuned = dataclasses.replace(tiny_head, backbone="old", change=torch.ones(5).half())
     one, two = refit(tuned, backbone), refit(tuned, backbone)
-    assert torch.equal(one.modulation, two.modulation) and one.untuned is None
+    assert torch.equal(one.modulation, two.modulation) and one.change is None
     assert one.backbone == backbone_id(backbone)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from client.carry import carry, carry_shipped, survey
 from client.cli import main
@@ -74,7 +75,8 @@ def install(shelf: Shelf, backbone: Backbone, version: int = 1) -> Installed:
 @pytest.fixture
 def mine(easel_home: Path, backbone: Backbone, smooth: Callable[..., np.ndarray]) -> Head:
     head = Head.fit([to_tensor(smooth(4))], backbone=backbone, name="mine", config=TINY)
-    tuned = replace(head, modulation=head.modulation + 0.01, untuned=head.modulation)
+    size = sum(p.numel() for p in backbone.generator.parameters())
+    tuned = replace(head, change=torch.full((size,), 0.01).half())
     Home.default().save_head(tuned, name="mine")
     return tuned
 
@@ -177,7 +179,7 @@ def test_heads_are_carried_over_and_come_back_as_they_were(
     assert "without their tuning" in captured.err
     carried = Home.default().load_head("mine")
     check_match(carried, other)
-    assert carried.untuned is None
+    assert carried.change is None
     assert [head.name for head in Home.default().heads()] == ["mine", "tiny"]
     assert main(["models", "use", "default", "--keep-heads"]) == 0
     assert Home.default().find("mine").path.read_bytes() == before

@@ -115,8 +115,9 @@ def test_a_redacted_head_paints_and_holds_no_literal_piece(
     redaction: str, tiny_head: Head, backbone: Backbone, tmp_path: Path, smooth: Callable[..., object]
 ) -> None:
     assert tiny_head.thumbnails and tiny_head.levels[0].origin is not None
-    head = opened(pack(tiny_head, name="mine", redaction=redaction), tmp_path)
-    assert not head.thumbnails and head.untuned is None
+    tuned = dataclasses.replace(tiny_head, change=torch.ones(5).half())
+    head = opened(pack(tuned, name="mine", redaction=redaction), tmp_path)
+    assert not head.thumbnails and head.change is None
     own = {patch.numpy().tobytes() for level in tiny_head.levels for patch in level.patches}
     for level in head.levels:
         assert level.origin is None

@@ -191,20 +191,20 @@ def test_remembering_survives_the_file_and_the_price(
     picture: Pictures, small_head: HeadConfig, backbone: Backbone
 ) -> None:
     head = Head.fit([picture(7), picture(8)], backbone=backbone, config=small_head)
-    head = dataclasses.replace(head, untuned=head.modulation - 1)
+    head = dataclasses.replace(head, change=torch.linspace(-1, 1, 7).half())
     again = Head.from_bytes(head.to_bytes())
     for ours, theirs in zip(head.levels, again.levels, strict=True):
         assert ours.origin is not None and theirs.origin is not None and torch.equal(ours.origin, theirs.origin)
-    assert again.untuned is not None and torch.equal(again.untuned, head.modulation - 1)
+    assert again.change is not None and torch.equal(again.change, torch.linspace(-1, 1, 7).half())
     assert len(again.thumbnails) == 2 and all(map(torch.equal, again.thumbnails, head.thumbnails))
     assert again.thumbnails[0].shape == (3, 64, 85)
     assert again.to("cpu").levels[0].origin is not None
 
 
 def test_heads_of_earlier_versions_remember_nothing_and_still_paint(head: Head, picture: Pictures) -> None:
-    plain = _without(head.to_bytes(), "origin", "thumbnails", "untuned")
+    plain = _without(head.to_bytes(), "origin", "thumbnails")
     older = Head.from_bytes(plain)
-    assert all(level.origin is None for level in older.levels) and older.untuned is None and older.thumbnails == ()
+    assert all(level.origin is None for level in older.levels) and older.thumbnails == ()
     assert torch.equal(older.draft(picture(1)).painted, head.draft(picture(1)).painted)
     assert Head.from_bytes(older.to_bytes()).levels[0].origin is None
 
@@ -213,7 +213,7 @@ def test_a_forgetful_head_holds_no_small_copy_and_paints_the_same(head: Head, pi
     bare = forget(head)
     assert torch.equal(bare.draft(picture(1)).painted, head.draft(picture(1)).painted)
     kept = safetensors.torch.load(bare.to_bytes())
-    assert not [name for name in kept if "thumbnails" in name or "origin" in name or "untuned" in name]
+    assert not [name for name in kept if "thumbnails" in name or "origin" in name]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,10 @@ def test_a_forgetful_head_holds_no_small_copy_and_paints_the_same(head: Head, pi
         ("levels.0.origin", torch.zeros(64, 3)),
         ("levels.0.origin", torch.full((64, 3), -1, dtype=torch.int32)),
         ("levels.0.origin", torch.full((64, 3), 9, dtype=torch.int32)),
-        ("untuned", torch.zeros(3)),
+        ("change", torch.zeros(3)),
+        ("change", torch.zeros(3, 1).half()),
+        ("change", torch.full((3,), torch.nan).half()),
+        ("change", torch.full((3,), 1000.0).half()),
         ("thumbnails.0", torch.zeros(3, 4, 4)),
         ("thumbnails.0", torch.zeros(3, 0, 4, dtype=torch.uint8)),
     ],
