@@ -141,7 +141,7 @@ def personalize(
     return Personalized(
         head=replace(head, name=name),
         before=losses[0] if losses else float("nan"),
-        after=min(losses) if losses else float("nan"),
+        after=losses[-1] if losses else float("nan"),
         seconds=patience.clock() - begin,
         stopped=patience.stopped,
     )

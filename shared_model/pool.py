@@ -19,10 +19,10 @@ from shared_model.head import Head
 from shared_model.images import resize_short
 from shared_model.records import Batch, at_least, photo_records, restyle_record
 
-__all__ = ["Pool", "augment", "halves", "visit"]
+__all__ = ["DETAILS", "Pool", "augment", "halves", "varied", "visit"]
 
 _CANVASES = (1.0, 1.0, 0.78)  # paintings are also shown smaller: finer strokes
-_DETAILS = (0.3, 0.5, 0.5, 0.65)
+DETAILS = (0.3, 0.5, 0.5, 0.65)
 _CROPS = 2  # records cut from one drafted photo
 
 
@@ -42,7 +42,7 @@ def visit(painting: Tensor, photos: Sequence[Tensor], config: TrainConfig, rando
         Two photo records for each of ``photos_per_visit`` photos and, where both halves of the painting
         are large enough, ``restyles_per_visit`` restyle records, one record each, ``record_px`` wide.
     """
-    head_config = _varied(config.head, random_state)
+    head_config = varied(config.head, random_state)
     short = round(config.head.canvas_px * random_state.choice(_CANVASES))
     style = at_least(resize_short(painting, short), config.record_px)
     seed = random_state.randrange(1 << 30)
@@ -50,7 +50,7 @@ def visit(painting: Tensor, photos: Sequence[Tensor], config: TrainConfig, rando
     made = []
     for photo in random_state.choices(photos, k=config.photos_per_visit):
         sized = resize_short(photo, config.head.canvas_px)
-        detail = random_state.choice(_DETAILS)
+        detail = random_state.choice(DETAILS)
         made += photo_records(
             sized,
             style,
@@ -72,7 +72,7 @@ def visit(painting: Tensor, photos: Sequence[Tensor], config: TrainConfig, rando
     return made
 
 
-def _varied(config: HeadConfig, random_state: random.Random) -> HeadConfig:
+def varied(config: HeadConfig, random_state: random.Random) -> HeadConfig:
     """Return the settings of some device's head: a firmer hand, longer strokes, more or less broken color."""
     return replace(
         config,
