@@ -71,6 +71,7 @@ class _Facts:
     images: int | None = None
     created: str | None = None
     backbone: str | None = None
+    tuned: bool | None = None
     matches: bool | None = None
     damage: str | None = None
 
@@ -91,7 +92,7 @@ def _facts(file: HeadFile, backbone: str) -> _Facts:
     except EaselError as error:
         return _Facts(*known, damage=error.message)
     matches = head.backbone == backbone if backbone else None
-    return _Facts(*known, head.images, head.created, head.backbone, matches=matches)
+    return _Facts(*known, head.images, head.created, head.backbone, tuned=head.change is not None, matches=matches)
 
 
 def _backbone_id(console: Console) -> str:
@@ -161,6 +162,7 @@ def _show(home: Home, name: str, console: Console, *, picture: str | None) -> in
     console.say(f"name      {facts.name} ({'shipped with easel' if facts.shipped else 'yours'})")
     console.say(f"state     {facts.state}")
     console.say(f"pictures  {facts.images}")
+    console.say(f"hand      {'its own, tuned to its pictures' if facts.tuned else 'the shared one'}")
     console.say(f"made      {facts.created or 'unknown'}")
     console.say(f"backbone  {facts.backbone}")
     console.say(f"file      {facts.path} ({format_bytes(facts.size_bytes)})")
@@ -196,6 +198,7 @@ def _as_json(facts: _Facts) -> dict[str, object]:
     return {
         "name": facts.name,
         "shipped": facts.shipped,
+        "tuned": facts.tuned,
         "path": facts.path,
         "size_bytes": facts.size_bytes,
         "images": facts.images,

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from client.store import Home
 from shared_model.head import Head
@@ -70,6 +71,14 @@ def test_heads_rename(easel: Easel, tiny_head: Head) -> None:
     assert easel("heads", "rename", "mine", "claude")[0] == 0
     assert easel("heads", "show", "claude")[0] == 0
     assert easel("heads", "rename", "claude", "../up")[0] == 2
+
+
+def test_heads_show_says_whose_hand_paints(easel: Easel, tiny_head: Head) -> None:
+    Home.default().save_head(tiny_head, name="plain")
+    Home.default().save_head(dataclasses.replace(tiny_head, change=torch.ones(5).half()), name="tuned")
+    assert "hand      the shared one" in easel("heads", "show", "plain")[1]
+    assert "hand      its own" in easel("heads", "show", "tuned")[1]
+    assert json.loads(easel("heads", "show", "tuned", "--json")[1])["tuned"] is True
 
 
 def test_personalize_then_stylize(easel: Easel, photos: Path, easel_home: Path) -> None:
