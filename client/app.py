@@ -46,6 +46,7 @@ from shared_model.noise import Entropy, norm
 from shared_model.npy import npy_copy
 from shared_model.privacy import clip, quantize
 from shared_model.secure_terms import SECURE
+from shared_model.sparse import largest, pack_positions
 from shared_model.split import size, unflatten
 from shared_model.weights import architecture_hash, blank_backbone
 
@@ -251,9 +252,15 @@ def participate(
         reply[WITHIN] = norm(delta) <= request.clip
     content = RecordDict({ARRAY: ArrayRecord({ARRAY: Array(values)}), REPLY: reply})
     nbytes = values.nbytes + 4 + int(request.adaptive_clip)
-    ledger.sent(reservation, bytes_sent=nbytes, kind=f"clipped update, {request.upload}")
+    ledger.sent(reservation, bytes_sent=nbytes, kind=_kind(request))
     ledger.commit(reservation)
     return content
+
+
+def _kind(request: RoundRequest) -> str:
+    """Say for the owner what was sent."""
+    part = "" if request.top_k == 1.0 else f", largest {100 * request.top_k:g} % of its numbers"
+    return f"clipped update, {request.upload}{part}"
 
 
 def _paid_update(
@@ -343,14 +350,29 @@ def _coins(folder: Path, request: RoundRequest, *, simulated: bool) -> Entropy:
 
 def pack(
     delta: Tensor, request: RoundRequest, *, entropy: Entropy = os.urandom
-) -> tuple[npt.NDArray[np.int8] | npt.NDArray[np.float16], float]:
+) -> tuple[npt.NDArray[np.int8] | npt.NDArray[np.float16] | npt.NDArray[np.uint8], float]:
     """Clip an update and make it small: int8 or float16 numbers and their common scale.
+
+    Where a round asks for a share of the numbers only (``top_k``), the largest: bytes that say where they stand
+    (:mod:`shared_model.sparse`), then the numbers. How many bytes there are depends on the request alone.
 
     Guarantees
     ----------
-    ``values * scale`` (float32) has an L2 norm of at most ``request.clip``.
+    ``values * scale`` (float32), zeros where nothing is sent, has an L2 norm of at most ``request.clip``.
     """
     clipped = clip(delta, bound=request.clip)
+    if request.top_k == 1.0 or not len(clipped):
+        return _numbers(clipped, request, entropy)
+    places = largest(clipped, share=request.top_k)
+    numbers, scale = _numbers(clipped[places], request, entropy)
+    head = pack_positions(places.numpy(), size=len(clipped))
+    return np.concatenate([head, np.frombuffer(numbers.tobytes(), np.uint8)]), scale
+
+
+def _numbers(
+    clipped: Tensor, request: RoundRequest, entropy: Entropy
+) -> tuple[npt.NDArray[np.int8] | npt.NDArray[np.float16], float]:
+    """Round clipped numbers to the round's format."""
     if request.upload == "int8":
         packed = quantize(clipped, bound=request.clip, entropy=entropy)
         return packed.values.numpy(), packed.scale

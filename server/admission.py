@@ -15,9 +15,11 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 from torch import Tensor
 
+from shared_model.errors import CompatibilityError
 from shared_model.messages import ARRAY, DECLINED, PROTOCOL, REPLY, WITHIN, RoundRequest
 from shared_model.noise import norm
 from shared_model.npy import npy_header
+from shared_model.sparse import Positions, kept, positions_nbytes, unpack_positions
 
 __all__ = ["Admission", "Verdict"]
 
@@ -103,8 +105,9 @@ class Admission:
 
         Guarantees
         ----------
-        An admitted update has the asked length, only finite numbers, and an L2 norm (in float64)
-        of at most ``clip * (1 + 1e-6)``; it answers this round of this run; no second update of
+        An admitted update has the asked length, where only some of its numbers are sent exactly as many
+        as were asked for, each at a place of its own, only finite numbers, and an L2 norm (in float64) of
+        at most ``clip * (1 + 1e-6)``; it answers this round of this run; no second update of
         the same device is admitted, nor two of the same ledger, nor one of a ledger that counts fewer
         participations than it has sent already (a restored backup).
 
@@ -175,17 +178,35 @@ class Admission:
         return ""
 
     def _read(self, array: Array, reply: object) -> tuple[Tensor | None, str]:
-        values, reason = read_array(array, dtype=self.request.upload, size=self.size)
+        places, values, reason = self._read_numbers(array)
         if values is None:
             return None, reason
         scale = reply["scale"] if isinstance(reply, ConfigRecord) else 0.0
         update = torch.from_numpy(values.astype(np.float32)) * float(scale)  # type: ignore[arg-type]
+        if places is not None:
+            update = torch.zeros(self.size).index_copy_(0, torch.from_numpy(places), update)
         length = norm(update)
         if not math.isfinite(length):
             return None, "not finite"
         if length > self.request.clip * (1.0 + SLACK):
             return None, "norm above the clip"
         return update, ""
+
+    def _read_numbers(self, array: Array) -> tuple[Positions | None, np.ndarray | None, str]:
+        """Return where the numbers of an update stand (None: it holds all), and the numbers, or why not."""
+        request, wanted = self.request, np.dtype(self.request.upload)
+        if request.top_k == 1.0:
+            return None, *read_array(array, dtype=request.upload, size=self.size)
+        count = kept(self.size, share=request.top_k)
+        start = positions_nbytes(self.size, count=count)
+        data, reason = read_array(array, dtype="uint8", size=start + count * wanted.itemsize)
+        if data is None:
+            return None, None, reason
+        try:
+            places = unpack_positions(data[:start], size=self.size, count=count)
+        except CompatibilityError:
+            return None, None, "wrong positions"
+        return places, np.frombuffer(data[start:].tobytes(), wanted), ""
 
 
 def read_array(array: Array, *, dtype: str, size: int) -> tuple[np.ndarray | None, str]:

@@ -101,6 +101,10 @@ class FederationConfig:
         Adversarial loss, one of :data:`shared_model.config.ADVERSARIAL`.
     upload
         Number format of an update on the wire: ``"int8"`` or ``"float16"``.
+    top_k
+        Share of an update's numbers that a device sends, the largest ones, with where they stand
+        (:mod:`shared_model.sparse`); 1: all. What is left out is lost. Refused with secure aggregation,
+        whose masked numbers must all be there.
     optimizer, server_lr
         What the server does with the noisy average.
     aggregation
@@ -167,6 +171,7 @@ class FederationConfig:
     learning_rate: float = 1e-3
     adversarial: str = "hinge"
     upload: str = "int8"
+    top_k: float = 1.0
     optimizer: str = "fedavg"
     server_lr: float = 1.0
     aggregation: str = "mean"

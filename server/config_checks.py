@@ -82,6 +82,8 @@ def _check_numbers(config: FederationConfig) -> None:
     for name in ("seed", "max_staleness", "concurrency"):
         if getattr(config, name) < 0:
             raise ConfigError(f"{name} must be 0 or more, not {getattr(config, name)}")
+    if not 0.0 < config.top_k <= 1.0:
+        raise ConfigError(f"top_k must be above 0 and at most 1, not {config.top_k}")
     if not 0.0 < config.quorum <= 1.0:
         raise ConfigError(f"quorum must be above 0 and at most 1, not {config.quorum}")
     if not 0.0 <= config.rest_s <= LONGEST_REST_S:
@@ -252,6 +254,11 @@ def _check_secure(config: FederationConfig) -> None:
         raise ConfigError(
             "secure aggregation knows neither adaptive clipping nor noise that is correlated over rounds",
             hint="the devices add the noise; use a fixed clip and independent noise",
+        )
+    if config.top_k < 1.0:
+        raise ConfigError(
+            "secure aggregation masks every number of an update, so none can be left out",
+            hint="top_k = 1, or secure_aggregation = false",
         )
     if config.planned < LEAST:
         raise ConfigError(

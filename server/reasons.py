@@ -36,6 +36,7 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "wrong dtype": "The numbers have another format than was asked for. A device of another version.",
         "wrong keys": "The reply holds other fields than it should. A device of another version.",
         "wrong length": "The update has another length than the backbone. A device of another version.",
+        "wrong positions": "It does not say where its numbers stand as was asked for. A broken or hostile device.",
         "wrong sender": "It names another device than the one that was asked. A hostile sender.",
     }
 )

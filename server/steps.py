@@ -106,6 +106,7 @@ def plan(state: RoundState, nodes: Sequence[int], *, config: FederationConfig) -
         learning_rate=config.learning_rate,
         record_rate=min(1.0, config.batch / config.records),
         upload=config.upload,
+        top_k=config.top_k,
         seed=config.seed,
         attempt=max(number, state.attempt),
         over_selection=config.over_selection,

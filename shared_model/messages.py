@@ -97,6 +97,8 @@ class RoundRequest:
         Probability that a record is in a local step (unit ``"example"`` only).
     upload
         Number format of the reply, one of :data:`UPLOADS`.
+    top_k
+        Share of the update's numbers that the reply holds, the largest ones, above 0; 1: all.
     seed
         Public; for draws that do not depend on data.
     adaptive_clip, count_noise
@@ -143,12 +145,15 @@ class RoundRequest:
     attempt: int = 0
     over_selection: float = 1.0
     rest_s: float = 0.0
+    top_k: float = 1.0
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
             raise ConfigError(f"unit must be one of {', '.join(UNITS)}, not {self.unit!r}")
         if self.upload not in UPLOADS:
             raise ConfigError(f"upload must be one of {', '.join(UPLOADS)}, not {self.upload!r}")
+        if not 0.0 < self.top_k <= 1.0:
+            raise ConfigError(f"top_k must be above 0 and at most 1, not {self.top_k}")
         if self.mechanism not in MECHANISMS:
             raise ConfigError(f"mechanism must be one of {', '.join(MECHANISMS)}, not {self.mechanism!r}")
         for name in ("round", "rounds", "cohort", "population", "local_steps", "batch", "min_separation"):

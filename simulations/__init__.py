@@ -5,44 +5,20 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulations.api import (
-        Callbacks,
-        Engine,
-        Evaluation,
-        Experiment,
-        Federation,
-        Folders,
-        Method,
-        Population,
-        Run,
-        compare,
-        load,
-        run,
-    )
-
-__all__ = [
-    "Callbacks",
-    "Engine",
-    "Evaluation",
-    "Experiment",
-    "Federation",
-    "Folders",
-    "Method",
-    "Population",
-    "Run",
-    "compare",
-    "load",
-    "run",
-]
+    from simulations.api import *  # noqa: F403
 
 
 def __getattr__(name: str) -> Any:
-    """Load the interface when it is first used: the command line starts without it."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from simulations import api
+    """Load the interface when a name of it is first used: the command line starts without it."""
+    if name == "__all__" or not (name.startswith("_") or find_spec(f"{__name__}.{name}")):
+        from simulations import api
 
-    return getattr(api, name)
+        if name == "__all__":
+            return api.__all__
+        if name in api.__all__:
+            return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

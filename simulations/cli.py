@@ -262,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
         "--parameters", type=int, nargs="+", default=[1_000, 1_000_000], metavar="P", help="of the model"
     )
     bench.add_argument(
-        "--pfl-python", default="", metavar="FILE", help="a Python that has pfl-research (pip install pfl)"
+        "--pfl-python", default="", metavar="FILE", help="a Python that has pfl-research (pip install pfl==0.6.0)"
     )
     bench.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], metavar="PX", help="sides of the photo")
     study = commands.add_parser(

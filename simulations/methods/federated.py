@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Options:
     Parameters
     ----------
     top_k
-        Share of an update's numbers that is uploaded, the largest ones; 1: all
+        Share of an update's numbers that is uploaded, the largest ones; 1: as the federation says
         (:mod:`simulations.methods.compression`).
     error_feedback
         Add what was left out to the device's next update.
@@ -121,7 +122,10 @@ class Federated(Generic[O]):
     def check(self, options: Mapping[str, object], federation: FederationConfig) -> FederationConfig:
         """Return the federation that would run; see :class:`simulations.methods.trial.Method`."""
         try:
-            return self.federation(federation, self._read(options))
+            chosen = self._read(options)
+            found = self.federation(federation, chosen)
+            sparse = chosen.top_k < 1.0 and not found.secure_aggregation
+            return dataclasses.replace(found, top_k=chosen.top_k) if sparse else found
         except ConfigError as error:
             where = "" if error.message.startswith("options of") else f"{self.name}: "
             raise ConfigError(f"{where}{error.message}", hint=error.hint) from error
@@ -138,8 +142,9 @@ class Federated(Generic[O]):
         """
         config, options = self.check(trial.options, trial.federation), self._read(trial.options)
         trainer = self.trainer(trial, options)
-        if options.top_k < 1.0:
-            trainer = TopK(trainer, options.top_k, options.error_feedback)
+        share = min(options.top_k, config.top_k)
+        if share < 1.0:
+            trainer = TopK(trainer, share, options.error_feedback)
 
         def note(state: RoundState, report: RoundReport) -> None:
             on_round(Moment(state.round, with_vector(trial.start, state.backbone), report))

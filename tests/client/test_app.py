@@ -25,6 +25,7 @@ from shared_model.messages import ARRAY, DECLINED, PROTOCOL, REPLY, SETTINGS, WI
 from shared_model.privacy import epsilon
 from shared_model.quantize import dequantize, quantize
 from shared_model.records import Batch
+from shared_model.sparse import kept, positions_nbytes, unpack_positions
 from shared_model.split import flatten
 from shared_model.weights import architecture_hash
 from simulations.grid import InProcessGrid
@@ -329,6 +330,36 @@ def test_float16_keeps_a_small_update_almost_exactly() -> None:
     values, scale = pack(delta, replace(REQUEST, upload="float16"))
     assert np.allclose(values.astype(np.float32) * scale, delta.numpy(), rtol=1e-3, atol=1e-12)
     assert pack(torch.zeros(3), replace(REQUEST, upload="float16"))[1] == 0.0
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=40),
+    st.sampled_from(["int8", "float16"]),
+    st.floats(0.01, 0.99),
+    st.floats(1e-3, 5.0),
+)
+def test_a_sparse_update_is_as_long_as_its_request_says_and_never_exceeds_the_clip(
+    numbers: list[float], upload: str, share: float, bound: float
+) -> None:
+    """The same bytes for any numbers, zeros too: who sees sizes of messages learns nothing."""
+    request, delta = replace(REQUEST, upload=upload, clip=bound, top_k=share), torch.tensor(numbers)
+    values, scale = pack(delta, request)
+    count = kept(len(delta), share=share)
+    start = positions_nbytes(len(delta), count=count)
+    assert values.dtype == np.uint8
+    assert values.nbytes == start + count * np.dtype(upload).itemsize == pack(0 * delta, request)[0].nbytes
+    places = unpack_positions(values[:start], size=len(delta), count=count)
+    sent = torch.from_numpy(np.frombuffer(values[start:].tobytes(), upload).astype(np.float32)) * scale
+    assert float(sent.double().norm()) <= bound
+    left = delta.abs().index_fill(0, torch.from_numpy(places), 0.0)
+    assert float(left.max()) <= float(delta.abs()[torch.from_numpy(places)].min()), "the largest are sent"
+
+
+def test_the_ledger_says_that_a_part_was_sent_and_how_many_bytes(ask: Ask, folder: Path) -> None:
+    reply = ask(replace(REQUEST, top_k=0.05))
+    (entry,) = Ledger.open(folder / "ledger.json").entries()
+    assert entry.kind == "clipped update, int8, largest 5 % of its numbers"
+    assert entry.bytes_sent == reply.content.array_records[ARRAY][ARRAY].numpy().nbytes + 4 < 0.1 * len(VECTOR)
 
 
 def test_another_trainer_is_paid_for_clipped_and_noted_like_the_usual_one(folder: Path) -> None:

@@ -14,6 +14,7 @@ from server.rounds import begin, plan
 from server.transport import request_content, send
 from shared_model.backbone import Backbone
 from shared_model.messages import ARRAY, PROTOCOL, REPLY, RoundRequest
+from shared_model.sparse import pack_positions
 from simulations.grid import InProcessGrid
 
 SIZE = 50
@@ -135,6 +136,67 @@ def test_wrong_records_are_dropped(current: Round) -> None:
     second = current.reply(index=1)
     second.content[ARRAY]["extra"] = Array(GOOD)
     assert current.reason(second) == "wrong keys"
+
+
+PLACES = np.array([0, 7, 8, 40, 49])  # a tenth of the numbers
+
+
+def sparse(places: np.ndarray = PLACES, numbers: np.ndarray | None = None) -> Array:
+    given = np.arange(1, len(places) + 1).astype(np.int8) if numbers is None else numbers
+    head = pack_positions(places, size=SIZE)
+    return Array(np.concatenate([head, np.frombuffer(given.tobytes(), np.uint8)]))
+
+
+def _flipped(at: int) -> Array:
+    data = sparse().numpy().copy()
+    data[at] ^= 255
+    return Array(data)
+
+
+#: 5 of 50: 3 low bits each and 5 + 6 marks, 26 bits in 4 bytes, then 5 numbers.
+BAD_SPARSE: Mapping[str, tuple[Array, str]] = {
+    "dense": (Array(np.zeros(SIZE, np.int8)), "wrong dtype"),
+    "dense bytes": (Array(np.zeros(SIZE, np.uint8)), "wrong length"),
+    "one number more": (sparse(np.arange(6)), "wrong length"),
+    "one number less": (sparse(np.arange(4)), "wrong length"),
+    "numbers of another type": (sparse(numbers=np.ones(5, np.float16)), "wrong length"),
+    "positions only": (Array(pack_positions(PLACES, size=SIZE)), "wrong length"),
+    "no marks": (Array(np.zeros(9, np.uint8)), "wrong positions"),
+    "marks everywhere": (Array(np.full(9, 255, np.uint8)), "wrong positions"),
+    "bits after the end": (_flipped(3), "wrong positions"),
+    "a header that promises more": (npy(np.zeros(9, np.uint8), dtype="uint8", shape=(10**9,)), "wrong length"),
+    "too long": (sparse(numbers=np.full(5, 127, np.int8)), "norm above the clip"),
+}
+
+
+@pytest.fixture
+def tenth(config: FederationConfig, backbone: Backbone, fake_client: object, with_changes: Callable) -> Round:
+    return Round(with_changes(config, top_k=0.1), backbone, fake_client)
+
+
+def test_a_sparse_update_is_laid_out_where_it_says(tenth: Round) -> None:
+    verdict = tenth.admission.judge(tenth.reply(sparse()))
+    assert verdict.reason == "" and verdict.nbytes < SIZE + 128, "with a header of 128"
+    assert verdict.update.nonzero().flatten().tolist() == PLACES.tolist()
+    assert torch.allclose(verdict.update[PLACES], 0.001 * torch.arange(1.0, 6.0))
+
+
+@pytest.mark.parametrize("name", BAD_SPARSE)
+def test_bad_sparse_update_is_dropped(tenth: Round, name: str) -> None:
+    array, reason = BAD_SPARSE[name]
+    assert tenth.reason(tenth.reply(array, scale=0.01)) == reason
+
+
+def test_a_sparse_update_where_all_was_asked_for_is_dropped(current: Round) -> None:
+    assert current.reason(current.reply(sparse())) == "wrong dtype"
+
+
+def test_sparse_float16_may_hold_infinity(
+    config: FederationConfig, backbone: Backbone, fake_client: object, with_changes: Callable
+) -> None:
+    current = Round(with_changes(config, upload="float16", top_k=0.1), backbone, fake_client)
+    assert current.reason(current.reply(sparse(numbers=np.full(5, np.inf, np.float16)))) == "not finite"
+    assert current.reason(current.reply(sparse(numbers=np.ones(5, np.float16)), index=1)) == ""
 
 
 def test_float16_may_hold_infinity(

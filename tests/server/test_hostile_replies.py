@@ -13,12 +13,15 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.app import pack
 from server.config import FederationConfig
+from server.reasons import explain
 from server.report import to_csv
 from server.rounds import run
 from server.state import RoundState, StateStore
 from shared_model.backbone import Backbone
-from shared_model.messages import ARRAY, REPLY
+from shared_model.messages import ARRAY, REPLY, SETTINGS, RoundRequest
+from shared_model.sparse import kept
 from shared_model.split import flatten
 from simulations.grid import InProcessGrid
 
@@ -129,6 +132,30 @@ def test_hostile_reply_is_dropped_and_the_operator_reads_why(
     # What is left is what the three others sent: as if the fourth had stayed silent.
     assert torch.isfinite(state.backbone).all()
     assert float((state.backbone - flatten(backbone)).double().norm()) <= 2 * settings.clip * (1 + 1e-5)
+
+
+def test_hostile_positions_are_dropped_and_the_operator_reads_why(
+    tmp_path: Path, config: FederationConfig, backbone: Backbone, make_client: MakeClient, honest: Callable
+) -> None:
+    """A round that asks for a part of the numbers; one device says nothing of where its own stand."""
+
+    def act(message: Message, index: int) -> Message:
+        sound = honest(message, index)
+        request = RoundRequest.from_values(dict(message.content.config_records[SETTINGS]))
+        values, scale = pack(torch.linspace(-1, 1, sound.content[ARRAY][ARRAY].shape[0]), request)
+        sound.content[REPLY]["scale"] = scale
+        sound.content[ARRAY] = ArrayRecord({ARRAY: Array(values if index != 2 else np.full_like(values, 255))})
+        return sound
+
+    settings = replace(config, top_k=0.1)
+    state = two_rounds(tmp_path, settings, backbone, InProcessGrid(make_client(act), [{}] * 4))
+    last = state.reports[-1]
+    assert last.released and (last.accepted, dict(last.reasons)) == (3, {"wrong positions": 1})
+    assert "dropped 1 wrong positions" in last.line(rounds=2) and explain("wrong positions")
+    moved = state.backbone - flatten(backbone)
+    size = len(moved)
+    assert int((moved != 0).sum()) <= kept(size, share=0.1), "honest devices sent the same places"
+    assert last.bytes_up < 4 * 0.2 * size
 
 
 class Twice(InProcessGrid):

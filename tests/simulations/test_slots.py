@@ -210,7 +210,9 @@ def runs(pid: int) -> bool:
     return False
 
 
-INTERRUPTED = SCRIPT.replace("time.sleep(600)", "time.sleep(2)")
+# Python listens to Ctrl-C unless it was started in the background of a script, as tests may be.
+LISTENING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+INTERRUPTED = LISTENING + SCRIPT.replace("time.sleep(600)", "time.sleep(2)")
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from client.ledger import Ledger
 from server.config import FederationConfig
 from server.state import StateStore
 from shared_model.errors import ConfigError, FederationError
+from shared_model.sparse import kept, positions_nbytes
 from shared_model.split import flatten
 from simulations import populations
 from simulations.methods import METHODS, find
@@ -161,6 +162,43 @@ def test_masks_hide_single_updates_of_any_method_and_change_nothing(make_trial: 
     assert int((first == 0).sum()) > 3 and float(second[first == 0].abs().max()) < 1e-6, "zeros stay zeros"
     entries = Ledger.open(hidden.devices[0] / "ledger.json").entries()
     assert [(entry.round, entry.kind) for entry in entries] == [(1, "masked update")]
+
+
+def test_top_k_saves_the_bytes_that_it_leaves_out(make_trial: MakeTrial, same_run: None) -> None:
+    """A twentieth of the numbers with their places: a ninth of the bytes in int8, whatever the method."""
+    sent = {}
+    for share in (1.0, 0.05):
+        trial = make_trial(f"share {share}", federation={"rounds": 1, "upload": "int8"}, top_k=share)
+        (moment,) = run(trial, "fedper")
+        assert moment.report.accepted == 3
+        sent[share] = moment.report.bytes_up / 3
+        entries = Ledger.open(trial.devices[0] / "ledger.json").entries()
+        assert sent[share] - entries[0].bytes_sent == 128 - 4, "the ledger counts what is measured, less a header"
+    size = len(flatten(trial.start))
+    count = kept(size, share=0.05)
+    assert sent[1.0] == size + 128
+    assert sent[0.05] == positions_nbytes(size, count=count) + count + 128 < 0.1 * size
+
+
+def test_a_sparse_upload_is_refused_where_numbers_are_masked() -> None:
+    """The option alone keeps its zeros and masks them; the federation's own key would promise bytes."""
+    masked = {"secure_aggregation": True, "unprotected": True, "population": 100, "cohort": 10}
+    assert METHODS["fedavg"].check({"top_k": 0.05}, FederationConfig(**masked)).top_k == 1.0
+    with pytest.raises(ConfigError, match="masks every number") as caught:
+        FederationConfig(**masked, top_k=0.05)
+    assert "top_k = 1" in str(caught.value.hint)
+    for share in (0.0, -1.0, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match="top_k"):
+            FederationConfig(top_k=share)
+
+
+def test_a_buffer_and_a_robust_rule_take_sparse_uploads(make_trial: MakeTrial) -> None:
+    buffered = make_trial("buffered", federation={"rounds": 2, "cohort": 2}, concurrency=3, top_k=0.1)
+    assert [moment.report.accepted for moment in run(buffered, "fedbuff")] == [2, 2]
+    size = len(flatten(buffered.start))
+    robust = make_trial("krum", federation={"rounds": 1, "aggregation": "median"}, top_k=0.1)
+    (moment,) = run(robust, "fedavg")
+    assert moment.report.accepted == 3 and moment.report.bytes_up < 3 * 0.3 * size, "float16: two bytes each"
 
 
 def test_robust_rules_work_around_own_layers_and_top_k(make_trial: MakeTrial, same_run: None) -> None:

@@ -22,7 +22,7 @@ from shared_model.messages import RoundRequest
 from shared_model.split import flatten
 from simulations.methods import central, find
 from simulations.methods.apfl import Mixture
-from simulations.methods.compression import TopK, largest
+from simulations.methods.compression import TopK, only_largest
 from simulations.methods.ditto import WithOwnModel
 from simulations.methods.fedbn import modulation
 from simulations.methods.fedper import last_layers
@@ -250,8 +250,8 @@ def test_the_controls_of_all_devices_add_up_to_the_servers(make_trial: MakeTrial
 
 def test_top_k_keeps_the_largest_and_remembers_the_others(make_trial: MakeTrial, request_for: RequestFor) -> None:
     vector = torch.tensor([1.0, -5.0, 2.0, 0.5])
-    assert largest(vector, share=0.5).tolist() == [0.0, -5.0, 2.0, 0.0]
-    assert torch.equal(largest(vector, share=1.0), vector)
+    assert only_largest(vector, share=0.5).tolist() == [0.0, -5.0, 2.0, 0.0]
+    assert torch.equal(only_largest(vector, share=1.0), vector)
     trial = make_trial()
     device, given = trial.devices[0], torch.tensor([4.0, 3.0, 2.0, 1.5])
 
