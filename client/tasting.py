@@ -91,26 +91,23 @@ class Tasting:
             usable = self.known(head)
             return usable, usable.propose(count, seed=seed)
 
-    def choose(
-        self, head: str, shown: tuple[Manner, ...], order: tuple[int, ...], *, partner: str | None = None
-    ) -> dict[str, Any]:
+    def choose(self, head: str, shown: tuple[Manner, ...], order: tuple[int, ...], *, partner: str) -> dict[str, Any]:
         """Take in which of the candidates the owner likes, best first; returns the new :meth:`facts`.
 
         Parameters
         ----------
         partner
-            Head of which the candidates had a share, if the caller knows: an answer about another one than the
-            present partner is refused.
+            Head of which the candidates had a share, as :meth:`candidates` told it; empty: of none.
 
         Raises
         ------
         InputError
-            If the answer makes no sense.
+            If the answer makes no sense, or candidates have a share of another head than the one mixed in by now.
         """
         with self._lock:
             known = self._load(head)
-            if partner is not None and partner != known.partner and any(one.share for one in shown):
-                raise InputError("another head is mixed in meanwhile", hint="look at new candidates")
+            if partner != known.partner and any(one.share for one in shown):
+                raise InputError("another head, or none, is mixed in by now", hint="look at new candidates")
             known.choose(shown, order).save(self.home.preferences_path(self._name(head)))
         return self.facts(head)
 

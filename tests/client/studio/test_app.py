@@ -434,7 +434,8 @@ def test_candidates_mix_in_a_partner_that_the_owner_picks(
     assert again["partner"] == "other", "it is remembered"
     most = max(range(4), key=lambda number: told["shown"][number]["share"])
     answer = {"head": "mine", "shown": told["shown"], "order": [most]}
-    _error(page.post("/api/choices", json=answer | {"partner": "tiny"}), 400)
+    for wrong in ({"partner": "tiny"}, {"partner": ""}, {}):
+        _error(page.post("/api/choices", json=answer | wrong), 400)
     for _ in range(4):
         facts = page.post("/api/choices", json=answer | {"partner": "other"}).json()
     assert facts["answers"] == 4 and facts["settled"] and facts["partner"] == "other"
