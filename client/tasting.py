@@ -19,7 +19,7 @@ from shared_model.errors import EaselError, InputError, StorageError
 from shared_model.look import Look
 from shared_model.stylize import Options
 
-__all__ = ["Tasting", "painted_like", "partnered"]
+__all__ = ["Tasting", "painted_like", "partnered", "present"]
 
 _SHOWN = 4
 
@@ -46,6 +46,20 @@ def partnered(known: Preferences, home: Home, *, head: str, partner: str) -> Pre
     if partner and (partner := home.find(partner).name) == head:
         raise InputError("a head cannot be mixed with itself", hint="name another partner, or none")
     return known.with_partner(partner)
+
+
+def present(known: Preferences, home: Home) -> Preferences:
+    """Return the state without a partner that is not there any more, and without waiting candidates that mix it in.
+
+    It is to be painted, not to be saved: the answers' shares still are that partner's.
+    """
+    try:
+        if known.partner:
+            home.find(known.partner)
+        return known
+    except EaselError:
+        waiting = () if any(one.share for one in known.pending) else known.pending
+        return dataclasses.replace(known, partner="", pending=waiting)
 
 
 @dataclass
@@ -166,12 +180,7 @@ class Tasting:
 
         Raises like :meth:`candidates`.
         """
-        known = self._load(head)
-        try:
-            self.home.find(known.partner or head)
-        except EaselError:
-            return dataclasses.replace(known, partner="")
-        return known
+        return present(self._load(head), self.home)
 
     def _load(self, head: str) -> Preferences:
         return Preferences.load(self.home.preferences_path(self._name(head)))
