@@ -1,13 +1,21 @@
-"""A stand-in for the command line that joins and leaves a fleet without a network."""
+"""A real browser on the studio's page; a stand-in for the command line that joins and leaves without a network."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from shared_model.samples import sample_photos
+from tests.client.studio.browsing import CHROMIUM, FLAGS, Visit, as_png
+
+if TYPE_CHECKING:
+    from client.atelier import Atelier
+    from client.studio.gate import Gate
 
 # Stands in for `easel`: joins and leaves without a network, and notes how it was asked.
 EASEL = textwrap.dedent(
@@ -45,3 +53,43 @@ EASEL = textwrap.dedent(
 def command(tmp_path: Path) -> Callable[[Sequence[str]], list[str]]:
     (tmp_path / "easel.py").write_text(EASEL, encoding="utf-8")
     return lambda arguments: [sys.executable, str(tmp_path / "easel.py"), *arguments]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def atelier(easel_home: Path) -> Atelier:
+    from client.atelier import open_atelier
+
+    return open_atelier(device="cpu")
+
+
+@pytest.fixture
+def gate(atelier: Atelier, command: Callable[[Sequence[str]], list[str]]) -> Iterator[Gate]:
+    from client.studio.fleet import Fleet
+    from client.studio.service import serving
+
+    with serving(atelier, fleet=Fleet(atelier.home.device_folder, command=command)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Visit]:
+    started = Visit(browser, color_scheme="light")
+    yield started
+    started.context.close()
+
+
+@pytest.fixture(scope="module")
+def picture() -> bytes:
+    """A real photo, small."""
+    return as_png(sample_photos()[1][0, :, ::2, ::2])
