@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
+
+from tests.client.studio.asking import png
 
 if TYPE_CHECKING:
     from client.studio.gate import Gate
@@ -48,9 +48,7 @@ class Visit:
 
 
 def as_png(photo: torch.Tensor) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray((photo.permute(1, 2, 0).numpy() * 255).astype(np.uint8)).save(stream, "PNG")
-    return stream.getvalue()
+    return png((photo.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
 
 
 def as_file(data: bytes, name: str = "cat.png") -> dict[str, Any]:

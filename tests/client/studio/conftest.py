@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shared_model.samples import sample_photos
+from tests.client.studio.asking import BASE, Pictures, asking, png
 from tests.client.studio.browsing import CHROMIUM, FLAGS, Visit, as_png
 
 if TYPE_CHECKING:
+    from starlette.testclient import TestClient
+
     from client.atelier import Atelier
+    from client.studio.desk import Desk
     from client.studio.gate import Gate
 
 # Stands in for `easel`: joins and leaves without a network, and notes how it was asked.
@@ -93,3 +97,42 @@ def visit(browser: Any) -> Iterator[Visit]:
 def picture() -> bytes:
     """A real photo, small."""
     return as_png(sample_photos()[1][0, :, ::2, ::2])
+
+
+@pytest.fixture
+def door() -> Gate:
+    from client.studio.gate import Gate
+
+    return Gate(8700)
+
+
+@pytest.fixture
+def desk(easel_home: Path) -> Iterator[Desk]:
+    from client.atelier import open_atelier
+    from client.studio.desk import Desk
+    from client.studio.jobs import Jobs
+
+    jobs = Jobs(limit=4)
+    yield Desk(open_atelier(device="cpu"), jobs=jobs)
+    jobs.close()
+
+
+@pytest.fixture
+def page(desk: Desk, door: Gate) -> TestClient:
+    """The studio's own page: right host, origin and key."""
+    from client.studio.gate import KEY_HEADER
+
+    return asking(desk, door, {"origin": BASE, KEY_HEADER: door.key})
+
+
+@pytest.fixture
+def stranger(desk: Desk, door: Gate) -> TestClient:
+    """Anything else on this computer."""
+    return asking(desk, door, {})
+
+
+@pytest.fixture
+def photo(page: TestClient, smooth: Pictures) -> str:
+    answer = page.post("/api/photos", content=png(smooth(11)), headers={"x-easel-name": "at%20the%20sea.png"})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
