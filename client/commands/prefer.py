@@ -143,7 +143,7 @@ class _Sheet:
         console.facts(
             {"name": self.name, "sheet": str(self.out), "candidates": candidates, "choices": len(known.answers)}
         )
-        console.say(f"{self.out}  {len(known.pending)} candidates; {len(known.answers)} choices so far")
+        console.say(f"{self.out}  {len(known.pending)} candidates; {_so_far(known)}")
         console.say(f"answer with: easel prefer {self.name} {self.photo} --choose NUMBER")
 
 
@@ -191,8 +191,7 @@ def _apply(known: Preferences, path: Path, name: str, console: Console, *, best:
 
 def _tell(known: Preferences, name: str, console: Console) -> int:
     console.facts(_facts(known, name))
-    count = len(known.answers)
-    console.say(f"{name}: {count} choice{'s' if count != 1 else ''} so far (about {_ENOUGH} are enough)")
+    console.say(f"{name}: {_so_far(known)} (about {_ENOUGH} are enough)")
     if known.answers:
         console.say(f"you should like: {known.best()}")
         console.say(f"better than as it was made, with probability {known.confidence():.2f}")
@@ -212,6 +211,11 @@ def _facts(known: Preferences, name: str) -> dict[str, object]:
         "better_than_the_defaults": round(known.confidence(), 4) if known.answers else None,
         "defaults": None if known.defaults is None else dataclasses.asdict(known.defaults),
     }
+
+
+def _so_far(known: Preferences) -> str:
+    count = len(known.answers)
+    return f"{count} choice{'s' if count != 1 else ''} so far"
 
 
 def _words(manner: Manner) -> str:
