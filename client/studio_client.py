@@ -258,9 +258,23 @@ class Client:
         request = pb.CandidatesRequest(head=head, count=count, seed=seed, partner=partner)
         return taste_of(self._ask(studio_pb2_grpc.PreferencesStub(self._channel).Candidates, request))
 
-    def choose(self, head: str, shown: Sequence[Manner], order: Sequence[int]) -> Taste:
-        """Say which of the candidates ``shown`` are liked: their places from 0, best first."""
-        request = pb.ChooseRequest(head=head, shown=[pb.Manner(**asdict(one)) for one in shown], order=order)
+    def choose(self, taste: Taste, order: Sequence[int]) -> Taste:
+        """Say which candidates are liked.
+
+        Parameters
+        ----------
+        taste
+            What :meth:`candidates` returned.
+        order
+            Places among its candidates from 0, best first.
+
+        Raises
+        ------
+        InputError
+            If the order makes no sense, or candidates have a share of another head than the one mixed in by now.
+        """
+        shown = [pb.Manner(**asdict(one)) for one in taste.candidates]
+        request = pb.ChooseRequest(head=taste.head, shown=shown, order=order, partner=taste.partner)
         return taste_of(self._ask(studio_pb2_grpc.PreferencesStub(self._channel).Choose, request))
 
     def suggest(self, head: str) -> Taste:

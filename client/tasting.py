@@ -19,7 +19,7 @@ from shared_model.errors import EaselError, InputError, StorageError
 from shared_model.look import Look
 from shared_model.stylize import Options
 
-__all__ = ["Tasting", "painted_like", "partnered"]
+__all__ = ["Tasting", "painted_like", "partnered", "present"]
 
 _SHOWN = 4
 
@@ -46,6 +46,20 @@ def partnered(known: Preferences, home: Home, *, head: str, partner: str) -> Pre
     if partner and (partner := home.find(partner).name) == head:
         raise InputError("a head cannot be mixed with itself", hint="name another partner, or none")
     return known.with_partner(partner)
+
+
+def present(known: Preferences, home: Home) -> Preferences:
+    """Return the state without a partner that is not there any more, and without waiting candidates that mix it in.
+
+    It is to be painted, not to be saved: the answers' shares still are that partner's.
+    """
+    try:
+        if known.partner:
+            home.find(known.partner)
+        return known
+    except EaselError:
+        waiting = () if any(one.share for one in known.pending) else known.pending
+        return dataclasses.replace(known, partner="", pending=waiting)
 
 
 @dataclass
@@ -91,26 +105,23 @@ class Tasting:
             usable = self.known(head)
             return usable, usable.propose(count, seed=seed)
 
-    def choose(
-        self, head: str, shown: tuple[Manner, ...], order: tuple[int, ...], *, partner: str | None = None
-    ) -> dict[str, Any]:
+    def choose(self, head: str, shown: tuple[Manner, ...], order: tuple[int, ...], *, partner: str) -> dict[str, Any]:
         """Take in which of the candidates the owner likes, best first; returns the new :meth:`facts`.
 
         Parameters
         ----------
         partner
-            Head of which the candidates had a share, if the caller knows: an answer about another one than the
-            present partner is refused.
+            Head of which the candidates had a share, as :meth:`candidates` told it; empty: of none.
 
         Raises
         ------
         InputError
-            If the answer makes no sense.
+            If the answer makes no sense, or candidates have a share of another head than the one mixed in by now.
         """
         with self._lock:
             known = self._load(head)
-            if partner is not None and partner != known.partner and any(one.share for one in shown):
-                raise InputError("another head is mixed in meanwhile", hint="look at new candidates")
+            if partner != known.partner and any(one.share for one in shown):
+                raise InputError("another head, or none, is mixed in by now", hint="look at new candidates")
             known.choose(shown, order).save(self.home.preferences_path(self._name(head)))
         return self.facts(head)
 
@@ -169,12 +180,7 @@ class Tasting:
 
         Raises like :meth:`candidates`.
         """
-        known = self._load(head)
-        try:
-            self.home.find(known.partner or head)
-        except EaselError:
-            return dataclasses.replace(known, partner="")
-        return known
+        return present(self._load(head), self.home)
 
     def _load(self, head: str) -> Preferences:
         return Preferences.load(self.home.preferences_path(self._name(head)))

@@ -268,14 +268,16 @@ class CandidatesRequest(_message.Message):
     def __init__(self, head: _Optional[str] = ..., count: _Optional[int] = ..., seed: _Optional[int] = ..., partner: _Optional[str] = ...) -> None: ...
 
 class ChooseRequest(_message.Message):
-    __slots__ = ("head", "shown", "order")
+    __slots__ = ("head", "shown", "order", "partner")
     HEAD_FIELD_NUMBER: _ClassVar[int]
     SHOWN_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
+    PARTNER_FIELD_NUMBER: _ClassVar[int]
     head: str
     shown: _containers.RepeatedCompositeFieldContainer[Manner]
     order: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, head: _Optional[str] = ..., shown: _Optional[_Iterable[_Union[Manner, _Mapping]]] = ..., order: _Optional[_Iterable[int]] = ...) -> None: ...
+    partner: str
+    def __init__(self, head: _Optional[str] = ..., shown: _Optional[_Iterable[_Union[Manner, _Mapping]]] = ..., order: _Optional[_Iterable[int]] = ..., partner: _Optional[str] = ...) -> None: ...
 
 class SuggestRequest(_message.Message):
     __slots__ = ("head",)

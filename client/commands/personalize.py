@@ -98,5 +98,7 @@ def _report(made: Personalized, saved: HeadFile, console: Console) -> None:
     console.say(f"head {saved.name!r} made from {pictures} in {format_seconds(made.seconds)}")
     if tuned:
         console.say(f"loss {made.before:.4f} before tuning, {made.after:.4f} after")
+        if made.after >= made.before and not made.stopped:
+            console.say("tuning found nothing better in its time; a larger --budget gives it more")
     console.say(f"stored {format_bytes(saved.size_bytes)} in {saved.path}, readable by you alone")
     console.say(f"use it with: easel stylize photo.jpg --head {saved.name}")

@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Show, learn, apply or forget; returns the exit code."""
     from client.preferences import Preferences
     from client.store import Home
+    from client.tasting import partnered, present
 
     console = Console(json=arguments.json)
     home = Home.default()
@@ -60,16 +61,23 @@ def run(arguments: argparse.Namespace) -> int:
         console.facts({"name": name, "choices": 0})
         console.say(f"{name} knows nothing of your taste any more and paints as it was made")
         return 0
-    known = _with_partner(Preferences.load(path), arguments.partner, home, name)
+    known = Preferences.load(path)
+    if arguments.partner is not None:
+        known = partnered(known, home, head=name, partner=arguments.partner)
     if arguments.choose:
         known = _answered(known, _numbers(arguments.choose))
         known.save(path)
+    if known.partner and not present(known, home).partner:
+        hint = (
+            f"easel heads import brings it back; easel prefer {name} --reset forgets the choices, then --with another"
+        )
+        console.warn(f"{known.partner!r} is not there any more: the choices are kept, and it is left out", hint=hint)
     if arguments.apply:
-        return _apply(known, path, name, console)
+        return _apply(known, path, name, console, best=present(known, home).best())
     if arguments.photo is None:
         if not (arguments.show or arguments.choose):
             raise InputError("which photo?", hint=f"easel prefer {name} PHOTO; or --show, --apply, --reset")
-        return _tell(known, name, console)
+        return _tell(present(known, home), name, console)
     sheet = _Sheet.of(arguments, home, name)
     known = sheet.draw(known, console)
     known.save(path)
@@ -103,15 +111,17 @@ class _Sheet:
         from client.candidates import paint_candidates
         from client.portrait import write_sheet
         from client.sheet import Tile, contact_sheet
+        from client.tasting import present
 
-        shown = known.pending or known.propose(self.count, seed=self.seed)
+        usable = present(known, self.home)
+        shown = usable.pending or usable.propose(self.count, seed=self.seed)
         with console.progress("painting candidates") as advance:
             painted = paint_candidates(
                 self.home,
                 self.name,
                 shown,
                 photo=self.photo,
-                partner=known.partner,
+                partner=usable.partner,
                 size_px=self.size_px,
                 seed=self.seed,
                 device=self.device,
@@ -133,7 +143,7 @@ class _Sheet:
         console.facts(
             {"name": self.name, "sheet": str(self.out), "candidates": candidates, "choices": len(known.answers)}
         )
-        console.say(f"{self.out}  {len(known.pending)} candidates; {len(known.answers)} choices so far")
+        console.say(f"{self.out}  {len(known.pending)} candidates; {_so_far(known)}")
         console.say(f"answer with: easel prefer {self.name} {self.photo} --choose NUMBER")
 
 
@@ -168,19 +178,10 @@ def _numbers(texts: Sequence[str]) -> list[int]:
     return [int(piece) for piece in pieces]
 
 
-def _with_partner(known: Preferences, partner: str | None, home: Home, name: str) -> Preferences:
-    """Bring another head in; what was shown before is then shown anew."""
-    from client.tasting import partnered
-
-    if partner is None or partner == known.partner:
-        return known
-    return partnered(known, home, head=name, partner=partner)
-
-
-def _apply(known: Preferences, path: Path, name: str, console: Console) -> int:
+def _apply(known: Preferences, path: Path, name: str, console: Console, *, best: Manner) -> int:
     if not known.answers:
         raise InputError(f"{name} knows nothing of your taste yet", hint=f"choose first: easel prefer {name} PHOTO")
-    known = dataclasses.replace(known, defaults=known.best())
+    known = dataclasses.replace(known, defaults=best)
     known.save(path)
     console.facts(_facts(known, name))
     console.say(f"from now on {name} paints with {known.defaults}")
@@ -190,8 +191,7 @@ def _apply(known: Preferences, path: Path, name: str, console: Console) -> int:
 
 def _tell(known: Preferences, name: str, console: Console) -> int:
     console.facts(_facts(known, name))
-    count = len(known.answers)
-    console.say(f"{name}: {count} choice{'s' if count != 1 else ''} so far (about {_ENOUGH} are enough)")
+    console.say(f"{name}: {_so_far(known)} (about {_ENOUGH} are enough)")
     if known.answers:
         console.say(f"you should like: {known.best()}")
         console.say(f"better than as it was made, with probability {known.confidence():.2f}")
@@ -211,6 +211,11 @@ def _facts(known: Preferences, name: str) -> dict[str, object]:
         "better_than_the_defaults": round(known.confidence(), 4) if known.answers else None,
         "defaults": None if known.defaults is None else dataclasses.asdict(known.defaults),
     }
+
+
+def _so_far(known: Preferences) -> str:
+    count = len(known.answers)
+    return f"{count} choice{'s' if count != 1 else ''} so far"
 
 
 def _words(manner: Manner) -> str:

@@ -64,7 +64,7 @@ class PreferencesService(studio_pb2_grpc.PreferencesServicer):
         if len(request.shown) > MAX_SHOWN or len(request.order) > MAX_SHOWN:
             raise InputError(f"at most {MAX_SHOWN} candidates can be compared", hint="send back what was shown")
         shown = tuple(Manner(**{knob.name: getattr(one, knob.name) for knob in KNOBS}) for one in request.shown)
-        self._tasting.choose(request.head, shown, tuple(request.order))
+        self._tasting.choose(request.head, shown, tuple(request.order), partner=request.partner)
         return self._tell(request.head)
 
     def _tell(self, head: str) -> Any:

@@ -130,7 +130,8 @@ class Bench:
 
         def work(job: Job) -> None:
             known, shown = self.tasting.candidates(head, partner=partner)
-            job.result = {"shown": [dataclasses.asdict(one) for one in shown], **self.tasting.facts(head)}
+            told = self.tasting.facts(head) | {"partner": known.partner}  # of what is shown, not of another tab
+            job.result = {"shown": [dataclasses.asdict(one) for one in shown], **told}
             for number, manner in enumerate(shown):
                 if job.stop_asked:
                     return
@@ -148,7 +149,7 @@ class Bench:
         head, shown, order = text(asked, "head"), manners_of(asked), asked.get("order")
         if not isinstance(order, list) or not all(type(one) is int for one in order):
             raise InputError("order is missing or is no list of numbers", hint="reload the page")
-        partner = text(asked, "partner") if "partner" in asked else None
+        partner = text(asked, "partner") if "partner" in asked else ""
         take = functools.partial(self.tasting.choose, head, shown, tuple(order), partner=partner)
         return JSONResponse(await threaded(take))
 

@@ -91,6 +91,8 @@ def test_personalize_then_stylize(easel: Easel, photos: Path, easel_home: Path) 
 def test_personalize_tunes_within_its_budget_and_says_what_it_gained(easel: Easel, photos: Path) -> None:
     code, out, _ = easel("personalize", "mine", photos / "b.jpg", "--budget", 0.2, "--photos", photos)
     assert code == 0 and "before tuning" in out and "readable by you alone" in out
+    code, out, _ = easel("personalize", "hasty", photos / "b.jpg", "--budget", 0.001)
+    assert code == 0 and "nothing better in its time; a larger --budget" in out
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,26 @@ def test_choosing_in_a_script(easel: Easel, photos: Path, other: Head, easel_hom
     assert easel("prefer", "other", "--reset")[0] == 0 and not path.exists()
 
 
+def test_choosing_goes_on_without_a_partner_that_is_gone(easel: Easel, photos: Path, other: Head) -> None:
+    path = Home.default().preferences_path("tiny")
+    easel("prefer", "tiny", photos / "a.png", "--size", 32, "--with", "other")
+    easel("prefer", "tiny", photos / "a.png", "--size", 32, "--choose", 2)
+    before = Preferences.load(path)
+    assert before.settled and any(one.share for one in before.pending)
+    easel("heads", "delete", "other", "--yes")
+    code, out, err = easel("prefer", "tiny", photos / "a.png", "--size", 32, "--json")
+    assert code == 0 and "'other' is not there any more" in err and err.count("hint:") == 1
+    assert not any(one["share"] for one in json.loads(out)["candidates"])
+    code, out, err = easel("prefer", "tiny", "--choose", 1, "--json")
+    assert code == 0 and json.loads(out)["choices"] == 2 and json.loads(out)["best"]["share"] == 0
+    kept = Preferences.load(path)
+    assert kept.answers[:-1] == before.answers and kept.partner == "other" and kept.settled, "shares stay other's"
+    assert easel("prefer", "tiny", "--apply")[0] == 0 and Preferences.load(path).defaults.share == 0
+    assert easel("prefer", "tiny", photos / "a.png", "--with", "other")[0] == 3
+    Home.default().save_head(other, name="third")
+    assert easel("prefer", "tiny", "--show", "--with", "third")[0] == 2, "choices were made with a share of other"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

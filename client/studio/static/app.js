@@ -1,7 +1,7 @@
 // Starts the page: the key, the pages, dropping and pasting.
 
 import { get, onTrouble, unlock } from "./api.js";
-import { $, button, complain, element, guarded, showSoon } from "./dom.js";
+import { $, button, complain, element, guarded, newsFollowDialogs, showSoon } from "./dom.js";
 import * as choose from "./choose.js";
 import * as explain from "./explain.js";
 import * as heads from "./heads.js";
@@ -98,6 +98,7 @@ function catchFiles() {
 async function main() {
   onTrouble({ locked: () => lock(), closed: () => {} });
   catchFiles();
+  newsFollowDialogs();
   $("skip").addEventListener("click", (event) => {
     event.preventDefault();
     $("main").focus();

@@ -1,7 +1,7 @@
 // Choosing between candidates: four paintings, one is liked best, the next four are closer to the owner's taste.
 
 import { follow, picture, post, remove } from "./api.js";
-import { $, announce, element, guarded, several, show, tell } from "./dom.js";
+import { $, announce, complain, element, guarded, several, show, tell } from "./dom.js";
 import { all, baseOf, reload } from "./heads.js";
 import { bend, isMix, isStyle, onHeadChange, options, setHead, setOptions, work } from "./paint.js";
 
@@ -78,7 +78,11 @@ const like = guarded(async (number) => {
   if (!shown[number]) return;
   const before = shown;
   shown = [];
-  facts = await post("/api/choices", { head, shown: before, order: [number], partner: facts.partner });
+  try {
+    facts = await post("/api/choices", { head, shown: before, order: [number], partner: facts.partner });
+  } catch (error) {
+    complain(error); // another tab mixed in another head: the next four are with that one
+  }
   await round();
 });
 

@@ -47,6 +47,14 @@ export function tell(text) {
   setTimeout(() => toast.remove(), 4000);
 }
 
+/** Keep messages in the dialog that is open: all outside it is behind it, cannot be clicked and is not read out. */
+export function newsFollowDialogs() {
+  const move = () => ([...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body).append($("news"));
+  for (const change of ["toggle", "close"]) {
+    document.addEventListener(change, (event) => event.target.nodeName === "DIALOG" && move(), true);
+  }
+}
+
 function sentenceOf(text) {
   return text[0].toUpperCase() + text.slice(1);
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from client.daemon.place import Place
 from client.jobs import Job
 from client.ledger import Ledger
 from client.paths import witness_folder
-from client.studio_client import CallError, Client, Progress
+from client.studio_client import CallError, Client, Manner, Progress
 from client.warm_painter import WarmPainter
 from shared_model.errors import InputError, MissingError, PictureError
 from shared_model.head import Head
@@ -117,7 +118,7 @@ def test_preferences_are_learned_applied_and_forgotten(launch: Any, atelier: War
         paintings = [painter.candidate(photo, "tiny", manner=manner).data for manner in taste.candidates]
         assert len(set(paintings)) == 3
         for _ in range(3):
-            known = painter.choose("tiny", taste.candidates, [1, 0])
+            known = painter.choose(taste, [1, 0])
             assert not known.candidates and known.best is not None
             taste = painter.candidates("tiny", count=3)
         assert taste.choices == 3 and 0.5 <= taste.confidence <= 1
@@ -144,20 +145,36 @@ def test_a_partner_head_is_one_of_the_knobs(launch: Any, atelier: WarmPainter, p
         mixed = max(taste.candidates, key=lambda one: one.share)
         painting = painter.candidate(photo, "tiny", manner=mixed, partner="other")
         assert dict(painting.settings["mix"])["other"] == pytest.approx(mixed.share, abs=1e-6)
-        painter.choose("tiny", taste.candidates, [taste.candidates.index(mixed)])
+        painter.choose(taste, [taste.candidates.index(mixed)])
         assert painter.candidates("tiny").partner == "other"
         with pytest.raises(InputError, match="already"):
             painter.candidates("tiny", partner="")
 
 
+def test_a_choice_between_shares_of_another_head_is_refused(launch: Any, atelier: WarmPainter, tiny_head: Head) -> None:
+    launch(atelier)
+    for name in ("other", "third"):
+        atelier.home.save_head(dataclasses.replace(tiny_head, modulation=tiny_head.modulation + 1), name=name)
+    with Client.connect() as first, Client.connect() as second:
+        shown = first.candidates("tiny", partner="other")
+        assert any(one.share for one in shown.candidates)
+        newer = second.candidates("tiny", partner="third")
+        for wrong in (shown, dataclasses.replace(shown, partner="")):
+            with pytest.raises(InputError, match="by now"):
+                first.choose(wrong, [0])
+        assert second.suggest("tiny").choices == 0, "nothing was learned"
+        assert second.choose(newer, [0]).choices == 1
+
+
 def test_preferences_refuse_what_makes_no_sense_and_learn_nothing_from_it(launch: Any, atelier: WarmPainter) -> None:
     launch(atelier)
     with Client.connect() as painter:
-        shown = painter.candidates("tiny", count=3).candidates
+        taste = painter.candidates("tiny", count=3)
+        shown = taste.candidates
         for count in (1, 13, 1 << 31):
             with pytest.raises(InputError):
                 painter.candidates("tiny", count=count)
-        wrong: list[tuple[Any, list[int]]] = [
+        wrong: list[tuple[Sequence[Manner], list[int]]] = [
             (shown, []),
             (shown, [7]),
             (shown, [0, 0]),
@@ -170,13 +187,13 @@ def test_preferences_refuse_what_makes_no_sense_and_learn_nothing_from_it(launch
         ]
         for candidates, order in wrong:
             with pytest.raises(InputError):
-                painter.choose("tiny", candidates, order)
+                painter.choose(dataclasses.replace(taste, candidates=tuple(candidates)), order)
         for head in ("nobody", "", "../tiny", "style:0", "a\0b", "x" * 5000):
             for ask in (painter.suggest, painter.candidates, painter.apply, painter.reset):
                 with pytest.raises((InputError, MissingError)):
                     ask(head)
             with pytest.raises((InputError, MissingError)):
-                painter.choose(head, shown, [0])
+                painter.choose(dataclasses.replace(taste, head=head), [0])
         assert painter.suggest("tiny").choices == 0
     assert not list(atelier.home.folder.glob("preferences/*"))
 
