@@ -31,7 +31,7 @@ def test_a_head_is_made_from_paintings_of_its_manner(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(shipped_heads, "_CANVAS_PX", 64)
     monkeypatch.setattr(shipped_heads, "_MODELS", ("coffee",))
     backbone = Backbone(ModelConfig(width=8, blocks=1))
-    head = shipped_heads.make_head("sketch", backbone, budget_s=0)
+    head = shipped_heads.make_head("sketch", backbone)
     assert head.backbone == backbone_id(backbone)
     assert float(head.color.covariance.diag().sum()) > 0
     gray = head.levels[0].values
