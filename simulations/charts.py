@@ -14,7 +14,8 @@ from dataclasses import dataclass
 __all__ = ["Series", "line_chart", "nice_ticks", "side_by_side"]
 
 WIDTH, HEIGHT = 420, 240
-LEFT, RIGHT, TOP, BOTTOM = 46, 18, 18, 34
+LEFT, RIGHT, TOP, BOTTOM = 46, 18, 18, 34  # the left margin grows with the labels
+_DIGIT = 7  # width of a digit of a label
 
 _COLORS = ("#2c4f93", "#b9791a", "#4a7650", "#b23c26")
 _STYLE = (
@@ -93,9 +94,10 @@ def line_chart(
     known = [value for item in series for value in item.values if value is not None and math.isfinite(value)]
     extent = [*known, *([limit[1]] if limit and math.isfinite(limit[1]) else []), *([0.0] if from_zero else [])]
     ticks = nice_ticks(min(extent, default=0.0), max(extent, default=1.0))
+    left = max(LEFT, 8 + _DIGIT * max(len(f"{tick:g}") for tick in ticks))
 
     def x_of(index: int) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (index / max(1, len(labels) - 1))
+        return left + (WIDTH - left - RIGHT) * (index / max(1, len(labels) - 1))
 
     def y_of(value: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - ticks[0]) / (ticks[-1] - ticks[0]))
@@ -103,20 +105,20 @@ def line_chart(
     parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}">']
     for tick in ticks:
         y = y_of(tick)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 3.5:.1f}" text-anchor="end">{tick:g}</text>')
+        parts.append(f'<line class="grid" x1="{left}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="tick" x="{left - 8}" y="{y + 3.5:.1f}" text-anchor="end">{tick:g}</text>')
     every = max(1, math.ceil(len(labels) / 8))
     for index, label in enumerate(labels):
         if index % every == 0 or index == len(labels) - 1:
             anchor = "middle" if 0 < index < len(labels) - 1 else ("start" if index == 0 else "end")
-            x = x_of(index) if len(labels) > 1 else (LEFT + WIDTH - RIGHT) / 2
+            x = x_of(index) if len(labels) > 1 else (left + WIDTH - RIGHT) / 2
             parts.append(
                 f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="{anchor}">{html.escape(label)}</text>'
             )
     if limit and math.isfinite(limit[1]):
         y = y_of(limit[1])
-        parts.append(f'<line class="limit" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="limit-name" x="{LEFT + 6}" y="{y - 6:.1f}">{html.escape(limit[0])}</text>')
+        parts.append(f'<line class="limit" x1="{left}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="limit-name" x="{left + 6}" y="{y - 6:.1f}">{html.escape(limit[0])}</text>')
     for number, item in enumerate(series):
         parts.extend(_line(item, number, labels, x_of, y_of))
     parts.append("</svg>")

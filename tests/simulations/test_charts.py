@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -58,3 +59,11 @@ def test_any_number_of_positions_stays_inside_the_picture(count: int) -> None:
 def test_an_infinite_limit_is_left_out() -> None:
     svg = line_chart([Series("x", (1.0, 2.0))], labels=["a", "b"], title="t", limit=("none", math.inf))
     assert 'class="limit"' not in svg
+
+
+def test_long_labels_of_the_axis_stay_inside_the_picture() -> None:
+    chart = line_chart([Series("loss", (0.84750, 0.84755, 0.84749))], labels=["start", "1", "2"], title="loss")
+    labels = re.findall(r'<text class="tick" x="([\d.]+)" y="[\d.]+" text-anchor="end">([-\d.e]+)</text>', chart)
+    ticks = [(float(x), text) for x, text in labels if "." in text]
+    assert max(len(text) for _, text in ticks) >= 6
+    assert all(x - 7 * len(text) >= 0 for x, text in ticks)
