@@ -2,7 +2,7 @@
 
 Three ways of painting are compared: the head's *draft* alone, *untuned* (draft and backbone with the
 numbers that the backbone reads off the pictures, what ``--style`` gives) and *tuned* (what the owner
-uses). A head that was never tuned, or does not remember its numbers before tuning, has no second one.
+uses). A head that was never tuned has no second one.
 
 What they are judged by depends on what there is to compare with:
 

@@ -41,8 +41,8 @@ class LocalSettings:
         the same length (AdamW undoes the scale). Chosen on public data: with the shipped backbone
         the median norms are about 9 and 0.5.
     chunk
-        Records differentiated together (``torch.func.vmap``); 1 is a loop, the fastest and
-        smallest way on a CPU.
+        Records differentiated together (``torch.func.vmap``); 1 is a loop and by far
+        the smallest way; 4 together take 3.6 times its memory for .92 of its time.
     loss
         Weights of the losses.
     solver

@@ -44,7 +44,7 @@ _WARM_UP = 10  # steps over which the step size rises; it falls over the second 
 _AVERAGE = 0.98  # decay of the averaged weights that are kept
 _PENALTY_EVERY = 4  # as in shared_model.training
 _GRADIENT_NORM = 3.0
-_LOSS = LossConfig(adversarial="bce", adversarial_weight=1.0)
+_LOSS = LossConfig(adversarial="bce", adversarial_weight=1.0)  # that of weights/train.toml
 _JUDGED = replace(_LOSS, adversarial="none")  # a discriminator that learns is no measure
 
 

@@ -255,7 +255,6 @@ def _numbers(label: str, tensor: Tensor) -> dict[str, bytes]:
 def _tensors(head: Head) -> dict[str, Tensor]:
     found = {"palette": head.color.mean, "covariance": head.color.covariance, "tones": head.color.tones}
     found |= {"contrast": head.surface.contrast, "values": head.surface.values, "modulation": head.modulation}
-    found |= {} if head.change is None else {"change of the hand": head.change}
     for number, level in enumerate(head.levels):
         names = ("patches", "center", "basis", "price", "keys")
         found |= {f"level {number} {name}": getattr(level, name) for name in names}

@@ -182,7 +182,7 @@ def _report(made: Evaluation, head: Head, against: str, console: Console) -> Non
     if len(made.counted) > 1:
         console.say("the intervals are over pairs; they are too narrow where pairs share photos or pictures")
     if before == "draft":
-        console.say("the head was not tuned, or does not remember its numbers before; the change is the backbone's")
+        console.say("the head was not tuned; the change is the backbone's")
 
 
 def _check_free(folder: Path, *, overwrite: bool) -> None:

@@ -11,12 +11,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from torch import Tensor
 
 import shared_model
-from shared_model import tuning
 from shared_model.backbone import Backbone
 from shared_model.config import HeadConfig, digest
 from shared_model.errors import InputError
@@ -24,6 +22,7 @@ from shared_model.files import read_bytes, write_atomic
 from shared_model.head import Head
 from shared_model.images import load_tensor, resize_short
 from shared_model.stylize import Options
+from shared_model.tuning import tune
 from shared_model.weights import backbone_id, load_backbone
 
 __all__ = [
@@ -44,7 +43,7 @@ HEAD_ALONE, PALETTE_ALONE = "head", "palette"
 # kept paintings stale.
 _IRRELEVANT = frozenset(
     "__init__ adversarial assets config destylise discriminator errors files losses mechanism messages noise objective "
-    "pool privacy quantize records split training tuning usefulness weights".split()
+    "pool privacy quantize records sorting sparse split training tuning usefulness weights".split()
 )
 
 
@@ -110,7 +109,7 @@ def load_hands(files: Sequence[str | Path], *, palette: bool = False, own_s: flo
         identity = _code() + digest(HeadConfig()) + backbone_id(backbone)
         hands.append(Hand(name, backbone, identity))
         if own_s > 0:
-            hands.append(Hand(f"{name}, own", backbone, f"{identity} {_code(tuning)} {own_s:g}", own_s))
+            hands.append(Hand(f"{name}, own", backbone, f"{identity}{_code(skip=frozenset())} {own_s:g}", own_s))
     names = [hand.name for hand in hands]
     if len(set(names)) < len(names):
         raise InputError(f"two hands have the same name: {', '.join(names)}", hint="use --backbone NAME=FILE")
@@ -122,14 +121,12 @@ def _name(file: str) -> tuple[str, Path]:
     return (name, Path(path)) if sign and not Path(file).exists() else ("", Path(file))
 
 
-def _code(*more: ModuleType) -> str:
-    """Return 12 hex digits of the source code that paints, or of the modules named."""
-    if more:
-        return hashlib.sha256(b"".join(read_bytes(str(module.__file__)) for module in more)).hexdigest()[:12]
+def _code(*, skip: frozenset[str] = _IRRELEVANT) -> str:
+    """Return 12 hex digits of the source code that paints; with nothing skipped also of all that trains."""
     folder = Path(shared_model.__file__).parent
     hashed = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
-        if path.stem not in _IRRELEVANT:
+        if path.stem not in skip:
             hashed.update(path.read_bytes())
     return hashed.hexdigest()[:12]
 
@@ -160,7 +157,7 @@ def attuned(head: Head, hand: Hand, arts: Sequence[Path], *, seed: int = 0) -> H
     plain = head.attuned(hand.backbone, sized, seed=seed)
     if hand.own_s == 0:
         return plain
-    return tuning.tune(plain, sized, backbone=hand.backbone, budget_s=hand.own_s, seed=seed, clock=time.process_time)
+    return tune(plain, sized, backbone=hand.backbone, budget_s=hand.own_s, seed=seed, clock=time.process_time)
 
 
 def painting_key(hand: Hand, options: Options, *facts: str) -> str:

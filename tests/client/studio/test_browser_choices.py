@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,16 @@ def test_choosing_between_candidates(visit: Visit, gate: Gate, picture: bytes) -
     visit.check(gate)
 
 
+def choose_with_mine(page: Any, picture: bytes) -> None:
+    """Drop a photo, take the head `mine` and open the choice between four candidates."""
+    page.set_input_files("#photo-file", [as_file(picture)])
+    page.wait_for_selector(PAINTED)
+    page.click("[data-id=mine]")
+    page.wait_for_selector(PAINTED)
+    page.click("#open-choose")
+    page.wait_for_selector(FOUR)
+
+
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_candidates_with_another_style_mixed_in(
     visit: Visit, gate: Gate, atelier: Atelier, picture: bytes, tiny_head: Head, viewport: dict[str, int]
@@ -51,12 +62,7 @@ def test_candidates_with_another_style_mixed_in(
         atelier.home.save_head(dataclasses.replace(tiny_head, modulation=tiny_head.modulation + 1), name=name)
     visit.page.set_viewport_size(viewport)
     page = enter(visit, gate)
-    page.set_input_files("#photo-file", [as_file(picture)])
-    page.wait_for_selector(PAINTED)
-    page.click("[data-id=mine]")
-    page.wait_for_selector(PAINTED)
-    page.click("#open-choose")
-    page.wait_for_selector(FOUR)
+    choose_with_mine(page, picture)
     offered = page.evaluate("[...document.querySelector('#choose-partner').options].map(one => one.value)")
     assert sorted(offered) == ["", "other", "tiny"]
     page.focus("#choose-partner")
@@ -119,12 +125,7 @@ def test_another_tab_mixes_in_another_head_meanwhile(
     for name in ("mine", "other", "third"):
         atelier.home.save_head(dataclasses.replace(tiny_head, modulation=tiny_head.modulation + 1), name=name)
     page = enter(visit, gate)
-    page.set_input_files("#photo-file", [as_file(picture)])
-    page.wait_for_selector(PAINTED)
-    page.click("[data-id=mine]")
-    page.wait_for_selector(PAINTED)
-    page.click("#open-choose")
-    page.wait_for_selector(FOUR)
+    choose_with_mine(page, picture)
     page.select_option("#choose-partner", "other")
     page.wait_for_selector("#candidates[aria-busy]")
     page.wait_for_selector(FOUR)
