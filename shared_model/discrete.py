@@ -55,6 +55,7 @@ _FINENESS = 24
 _LARGEST_WIDTH = 1 << 26
 _CHUNK = 1 << 17
 _BLOCK = 1 << 16  # numbers that stay in the processor's cache
+_BUFFER = 512  # numbers that NumPy widens at a time: they stay in its nearest cache
 _PATIENCE = 1000
 _STAIRS = 14  # exp(-14^2 / 2) is below 2^-128
 
@@ -110,16 +111,18 @@ def add_toward_zero(total: Tensor, vector: Tensor | npt.NDArray[np.floating], *,
     """
     values = _numbers(vector)
     sums = total.numpy()
-    block = np.empty(min(len(values), _BLOCK))
-    for start in range(0, len(values), _BLOCK):
-        part, some = block[: len(values) - start], values[start : start + _BLOCK]
+    with np.errstate():  # gives the buffer's size back
+        np.setbufsize(_BUFFER)
         if step == 0.0:
-            np.copyto(part, some)
-        else:
-            np.multiply(some, 1.0 / step, out=part, dtype=np.float64)  # exact: a power of two
+            np.add(sums, values, out=sums)
+            return
+        block = np.empty(min(len(values), _BLOCK))
+        for start in range(0, len(values), _BLOCK):
+            part = block[: len(values) - start]
+            np.multiply(values[start : start + _BLOCK], 1.0 / step, out=part, dtype=np.float64)  # exact: a power of two
             np.trunc(part, out=part)
             part *= step
-        sums[start : start + _BLOCK] += part
+            sums[start : start + _BLOCK] += part
 
 
 def _numbers(vector: Tensor | npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

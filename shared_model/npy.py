@@ -19,39 +19,36 @@ _MAGIC = b"\x93NUMPY\x01\x00"
 
 
 class NpyFrame:
-    """A new array inside the bytes of NumPy's format: what is computed into it need not be copied to be sent.
+    """An array that is changed inside the bytes it came in: one copy at first, none when it is sent on.
 
     Parameters
     ----------
-    shape
-        Its shape.
-    dtype
-        Its type, of plain numbers.
+    data
+        What `npy_bytes` or ``numpy.save`` made of an array; left as it is.
 
     Attributes
     ----------
     values
-        The array, zeros at first; to be filled before `close`, and gone after it.
+        The array, equal to that in ``data`` at first; to be changed before `close`, and gone after it.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are of another format, or too few or too many.
 
     Examples
     --------
-    >>> frame = NpyFrame((3,), np.float32)
-    >>> frame.values[:] = 1.0
+    >>> frame = NpyFrame(npy_bytes(np.ones(3)))
+    >>> frame.values *= 2.0
     >>> npy_copy(frame.close())
-    array([1., 1., 1.], dtype=float32)
+    array([2., 2., 2.])
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.typing.DTypeLike) -> None:
-        wanted = np.dtype(dtype)
-        start = _header_of(wanted, shape)
-        nbytes = math.prod(shape) * wanted.itemsize
-        self._stream = io.BytesIO()
-        self._stream.write(start)
-        if nbytes:
-            self._stream.seek(nbytes - 1, io.SEEK_CUR)
-            self._stream.write(b"\0")
+    def __init__(self, data: bytes) -> None:
+        seen = npy_view(data)
+        self._stream = io.BytesIO(data)
         whole = np.frombuffer(self._stream.getbuffer(), np.uint8)
-        self.values: NDArray[Any] = whole[len(start) :].view(wanted).reshape(shape)
+        self.values: NDArray[Any] = whole[len(data) - seen.nbytes :].view(seen.dtype).reshape(seen.shape)
 
     def close(self) -> bytes:
         """Return what ``numpy.save`` would write of the array; it is copied only where something still looks at it."""

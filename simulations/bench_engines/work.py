@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from shared_model.npy import NpyFrame, npy_bytes, npy_view
@@ -29,24 +28,23 @@ def side_of(parameters: int) -> int:
 
 @functools.lru_cache(maxsize=1)
 def _model(side: int) -> tuple[nn.Linear, Tensor, Tensor]:
-    """Make the model and data that all clients of a process share: its weights are loaded anew each time."""
+    """Make the model and data that all clients of a process share: each loads weights of its own."""
     draw = torch.Generator().manual_seed(1)
     inputs, targets = (torch.randn(BATCH, side, generator=draw) for _ in range(2))
     return nn.Linear(side, side, bias=False), inputs, targets
 
 
-def _step(start: NDArray[np.float32]) -> bytes:
-    """Load the model, take a step, and return the difference, computed where it is sent from."""
-    side = math.isqrt(len(start))
+def _step(start: bytes) -> bytes:
+    """Load the model, take a step, and return the difference; the weights lie where it is sent from."""
+    reply = NpyFrame(start)
+    side = math.isqrt(len(reply.values))
     model, inputs, targets = _model(side)
-    weight = model.weight
-    before, after = start.reshape(side, side), weight.detach().numpy()
-    np.copyto(after, before)
-    (slope,) = torch.autograd.grad(nn.functional.mse_loss(model(inputs), targets), [weight])
+    model.weight.data = torch.from_numpy(reply.values).view(side, side)
+    (slope,) = torch.autograd.grad(nn.functional.mse_loss(model(inputs), targets), [model.weight])
     with torch.no_grad():
-        weight.sub_(slope, alpha=RATE)
-    reply = NpyFrame(start.shape, np.float32)
-    np.subtract(after, before, out=reply.values.reshape(side, side))
+        model.weight.sub_(slope, alpha=RATE)
+    model.weight.data = torch.empty(0)  # nothing looks at the reply any more
+    np.subtract(reply.values, npy_view(start), out=reply.values)
     return reply.close()
 
 
@@ -56,9 +54,11 @@ def app_of(work: str) -> ClientApp:
 
     @made.train()
     def train(message: Message, context: Context) -> Message:
-        start = npy_view(message.content[ARRAY][ARRAY].data)  # type: ignore[union-attr]
-        data = _step(start) if work == "step" else npy_bytes(start)
-        array = Array(dtype="float32", shape=start.shape, stype="numpy.ndarray", data=data)
+        record = message.content[ARRAY]  # not through `array_records`, whose loop of references keeps it in memory
+        assert isinstance(record, ArrayRecord)
+        start = record[ARRAY].data
+        data = _step(start) if work == "step" else npy_bytes(npy_view(start))
+        array = Array(dtype="float32", shape=npy_view(start).shape, stype="numpy.ndarray", data=data)
         return Message(RecordDict({ARRAY: ArrayRecord({ARRAY: array})}), reply_to=message)
 
     return made

@@ -143,7 +143,7 @@ def callbacks_of(config: CallbackConfig, folder: Path) -> list[Callback]:
     if config.tensorboard:
         made.append(TensorBoard(folder / "tensorboard"))
     if config.wandb:
-        made.append(WeightsAndBiases(folder / "wandb"))
+        made.append(WeightsAndBiases(folder))
     return made
 
 
@@ -188,15 +188,22 @@ class WeightsAndBiases:
         self._runs: dict[str, Any] = {}
 
     def on_start(self, trial: str, *, rows: Sequence[Row]) -> None:
-        """Begin an offline run."""
+        """Begin an offline run, with the rounds of an earlier one where a trial goes on."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._runs[trial] = self._wandb.init(
-            project="easel", name=trial, dir=str(self._folder), mode="offline", reinit="create_new"
+            project="easel",
+            name=trial,
+            dir=str(self._folder),
+            mode="offline",
+            reinit="create_new",
+            settings=self._wandb.Settings(silent=True, disable_code=True, disable_git=True),
         )
+        for row in rows:
+            self.on_round(trial, row)
 
     def on_round(self, trial: str, row: Row) -> None:
         """Write a row."""
-        self._runs[trial].log(_numbers(row), step=row["round"])
+        self._runs[trial].log(_numbers(row), step=row["round"], commit=True)
 
     def on_end(self, trial: str) -> None:
         """Finish the offline run."""

@@ -25,10 +25,10 @@ def test_the_bytes_are_numpys(values: NDArray[Any]) -> None:
     assert np.array_equal(again, values) and again.dtype == values.dtype and again.flags.writeable
     seen = npy_view(stream.getvalue())
     assert np.array_equal(seen, values) and not seen.flags.writeable
-    frame = NpyFrame(values.shape, values.dtype)
-    assert not frame.values.any()
-    frame.values[...] = values
-    assert frame.close() == stream.getvalue()
+    frame = NpyFrame(stream.getvalue())
+    assert np.array_equal(frame.values, values) and frame.values.dtype == values.dtype
+    frame.values[...] = 3
+    assert frame.close() == npy_bytes(np.full_like(values, 3)) and np.array_equal(seen, values)
 
 
 def test_a_view_copies_nothing_and_a_frame_neither() -> None:
@@ -36,15 +36,15 @@ def test_a_view_copies_nothing_and_a_frame_neither() -> None:
     tracemalloc.start()
     view = npy_view(data)
     assert tracemalloc.get_traced_memory()[1] < 100_000 and view[-1] == (1 << 20) - 1
-    frame = NpyFrame((1 << 20,), np.float32)
-    np.copyto(frame.values, view)
+    frame = NpyFrame(data)
+    frame.values += 0.0
     assert frame.close() == data
     assert tracemalloc.get_traced_memory()[1] < 1.2 * len(data)
     tracemalloc.stop()
 
 
 def test_a_frame_that_is_still_looked_at_gives_the_same_bytes() -> None:
-    frame = NpyFrame((4,), np.int8)
+    frame = NpyFrame(npy_bytes(np.zeros(4, np.int8)))
     held = frame.values
     held[:] = 7
     data = frame.close()
@@ -80,6 +80,8 @@ def test_other_bytes_are_refused() -> None:
     for bad in (b"", b"nothing of the kind", good[:-1], good[:-8], good + b"x", npy_bytes(np.arange(7))[:20]):
         with pytest.raises(ValueError):
             npy_copy(bad)
+        with pytest.raises(ValueError):
+            NpyFrame(bad)
     stream = io.BytesIO()
     np.save(stream, np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="plain numbers"):

@@ -13,7 +13,7 @@ import torch
 from shared_model.backbone import Backbone
 from shared_model.errors import MissingError
 from shared_model.split import flatten
-from simulations.experiment.callbacks import Average, TensorBoard, callbacks_of, profiled
+from simulations.experiment.callbacks import Average, TensorBoard, WeightsAndBiases, callbacks_of, profiled
 from simulations.experiment.settings import CallbackConfig
 from simulations.experiment.sinks import write_tables
 from tests.simulations.experiment.conftest import TINY
@@ -84,6 +84,24 @@ def test_parquet_holds_what_csv_does(tmp_path: Path) -> None:
     rows = parquet.read_table(tmp_path / "rounds.parquet").to_pylist()
     assert [(row["round"], row["loss"], row["epsilon"]) for row in rows] == [(0, 1.0, None), (1, 0.5, 1.5)]
     assert not (tmp_path / "rounds.csv").exists()
+
+
+def test_weights_and_biases_stays_offline_and_holds_every_round(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    board = WeightsAndBiases(tmp_path)
+    board.on_start("trial", rows=[{"round": 1, "loss": 0.5}])
+    run = board._runs["trial"]
+    assert run.offline and run.settings.mode == "offline"
+    board.on_round("trial", {"round": 2, "loss": 0.25})
+    assert run.summary["loss"] == 0.25
+    board.on_end("trial")
+    (kept,) = tmp_path.rglob("*.wandb")
+    assert kept.is_relative_to(tmp_path / "wandb")
+    data = kept.read_bytes()
+    assert b"0.5" in data and b"0.25" in data
+    assert wandb.run is None and not any(capfd.readouterr())
 
 
 @pytest.mark.parametrize("package", ["pyarrow", "wandb"])
