@@ -40,12 +40,15 @@ class ColorStats:
         ``(3, 3)`` principal axes, one a row.
     tones
         ``(3, TONES)`` quantiles of the centred colors along each axis.
+    share
+        How far a photo's colors move onto these, 0 (not at all) to 1 (all the way).
     """
 
     mean: Tensor
     covariance: Tensor
     axes: Tensor
     tones: Tensor
+    share: float = 1.0
 
     @staticmethod
     def of(pictures: Sequence[Tensor]) -> ColorStats:
@@ -108,7 +111,8 @@ def mapping(guide: Tensor, stats: ColorStats) -> Callable[[Tensor], Tensor]:
     def move(x: Tensor) -> Tensor:
         along = turned @ (x[0].flatten(1) - own)
         moved = axes.T @ torch.lerp(along, follow(along, tones), _SHARE) + center
-        return moved.clamp(0.0, 1.0).view_as(x)
+        moved = moved.clamp(0.0, 1.0).view_as(x)
+        return moved if stats.share == 1 else torch.lerp(x, moved, stats.share)
 
     return move
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from shared_model.errors import ConfigError
@@ -19,6 +21,7 @@ from shared_model.parsing import load_toml, parse
 
 __all__ = [
     "ADVERSARIAL",
+    "BRUSHES",
     "TRUNKS",
     "HeadConfig",
     "LossConfig",
@@ -106,6 +109,16 @@ class HeadConfig:
         How far the backbone may move the draft, 0 (not at all) to 1 (all the way).
     tone
         How far broad areas may leave the photo's colors (in the owner's palette), 0 to 1.
+    palette
+        How far colors move onto the owner's palette, 0 (the photo's own) to 1 (all the way).
+    softness
+        What look-ups do not see: patches and photo are compared through a blur of this deviation, in pixels.
+        Above 0 the owner's strokes are taken over whole, wherever they fit broadly (Image Analogies;
+        Hertzmann et al. 2001), hardly blending where they overlap. 0: every mark counts.
+    structure
+        How much of the photo's own structure shows, times what ``detail`` asks for, 0 to 1.
+    surface
+        How far the strength of marks is moved onto that of the owner's, 0 to 1.
     """
 
     canvas_px: int = 512
@@ -121,6 +134,10 @@ class HeadConfig:
     completeness: float = 0.5
     hand: float = 0.7
     tone: float = 0.08
+    palette: float = 1.0
+    softness: float = 0.0
+    structure: float = 1.0
+    surface: float = 1.0
 
     def __post_init__(self) -> None:
         _require(32 <= self.canvas_px <= 4096, f"canvas_px must be between 32 and 4096, not {self.canvas_px}")
@@ -140,9 +157,32 @@ class HeadConfig:
             ("hand", 1.0),
             ("tone", 1.0),
             ("abstraction", 1.0),
+            ("palette", 1.0),
+            ("softness", 4.0),
+            ("structure", 1.0),
+            ("surface", 1.0),
         ):
             value = getattr(self, name)
             _require(0.0 <= value <= high, f"{name} must be between 0 and {high}, not {value}")
+
+
+#: Kinds of heads by the strokes that they take over: marks of a few pixels, or broad strokes, whole.
+BRUSHES: Mapping[str, HeadConfig] = MappingProxyType(
+    {
+        "fine": HeadConfig(),
+        "broad": HeadConfig(
+            levels=1,
+            patch=13,
+            atoms=1024,
+            roughness=0.5,
+            stroke=8,
+            hand=0.4,
+            softness=2.0,
+            structure=0.4,
+            surface=0.0,
+        ),
+    }
+)
 
 
 @dataclass(frozen=True)

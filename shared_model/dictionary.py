@@ -18,13 +18,22 @@ __all__ = ["Dictionary"]
 
 _BLOCKS = 16  # of patches, compared side by side
 _CHUNK = 1024  # queries compared at once: keeps the score table in the processor's cache
-_RIM = 0.02  # smallest blending weight inside a patch
+_WINDOWS = {False: (1.5, 0.02), True: (4.0, 1e-3)}  # crisp: power of a patch's blending weights, and their rim
 
 
-def _window(side: int) -> Tensor:
-    """Blending weights ``(side, side)``: a Hann window to the power 1.5 above a small rim."""
-    taps = torch.hann_window(side + 2, periodic=False)[1:-1] ** 1.5
-    return torch.outer(taps, taps) + _RIM
+def _window(side: int, *, crisp: bool) -> Tensor:
+    """Blending weights ``(side, side)``: a Hann window to a power above a small rim."""
+    power, rim = _WINDOWS[crisp]
+    taps = torch.hann_window(side + 2, periodic=False)[1:-1] ** power
+    return torch.outer(taps, taps) + rim
+
+
+def _blur(side: int, deviation: float) -> Tensor:
+    """Return the linear map ``(3 k k, 3 k k)`` that blurs a flat patch of this side within itself."""
+    places = torch.arange(side, dtype=torch.float32)
+    line = torch.exp(-0.5 * ((places[:, None] - places) / deviation) ** 2)
+    line = line / line.sum(1, keepdim=True)
+    return torch.kron(torch.eye(3), torch.kron(line, line))
 
 
 @dataclass(frozen=True)
@@ -73,17 +82,23 @@ class Dictionary:
         iterations: int = 6,
         generator: torch.Generator,
         origin: Tensor | None = None,
+        softness: float = 0.0,
     ) -> Dictionary:
         """Choose ``atoms`` medoids among ``candidates`` ``(B, 3, k, k)`` in [0, 1] by k-means in PCA space.
 
-        ``origin`` ``(B, 3) int32`` says where each was cut from; the medoids remember it.
+        ``origin`` ``(B, 3) int32`` says where each was cut from; the medoids remember it. With ``softness``
+        patches are compared through a blur of that deviation in pixels, here and in look-ups.
         """
         patches = (candidates * 255).round().clamp(0, 255).to(torch.uint8)
         flat = patches.flatten(1).float() / 255
         center = flat.mean(dim=0)
         centred = flat - center
-        _, vectors = torch.linalg.eigh(centred.T @ centred)
+        seen = None if softness == 0 else _blur(patches.shape[-1], softness)
+        compared = centred if seen is None else centred @ seen.T
+        _, vectors = torch.linalg.eigh(compared.T @ compared)
         basis = vectors[:, -components:].contiguous()
+        if seen is not None:
+            basis = seen.T @ basis  # blurring and comparing are linear: one basis does both
         keys = centred @ basis
         if len(keys) > atoms:
             start = keys[torch.randperm(len(keys), generator=generator)[:atoms]]
@@ -126,7 +141,7 @@ class Dictionary:
             best = torch.minimum(best, squared.amin(1))
         return best / self.keys.shape[1]
 
-    def repaint(self, picture: Tensor, *, stride: int, seed: int | None) -> tuple[Tensor, Tensor]:
+    def repaint(self, picture: Tensor, *, stride: int, seed: int | None, crisp: bool = False) -> tuple[Tensor, Tensor]:
         """Rebuild ``(1, 3, H, W)`` from dictionary patches.
 
         Parameters
@@ -137,6 +152,8 @@ class Dictionary:
             Mean distance of neighbouring queries in pixels.
         seed
             Seed of the grid's random offsets; ``None`` keeps the grid regular.
+        crisp
+            Patches hardly blend where they overlap: marks stay whole.
 
         Returns
         -------
@@ -152,29 +169,37 @@ class Dictionary:
             offsets = torch.zeros(2, grid[0] * grid[1], dtype=torch.long)
         else:
             offsets = torch.randint(0, stride, (2, grid[0] * grid[1]), generator=torch.Generator().manual_seed(seed))
-        offsets = offsets.to(picture.device)
+        hop = _hop(stride)
+        offsets = (offsets // hop * hop).to(picture.device)
         base_rows = torch.arange(grid[0], device=picture.device).repeat_interleave(grid[1]) * stride
         base_columns = torch.arange(grid[1], device=picture.device).repeat(grid[0]) * stride
         chosen = self.nearest(self.project(padded, base_rows + offsets[0], base_columns + offsets[1]))
-        shift = offsets[0] * stride + offsets[1]
-        tiles = self._shifted(stride).index_select(1, shift * len(self.price) + chosen)  # (4 reach reach, n)
+        shift = offsets[0] // hop * -(-stride // hop) + offsets[1] // hop
+        tiles = self._shifted(stride, crisp=crisp).index_select(
+            1, shift * len(self.price) + chosen
+        )  # (4 reach reach, n)
         summed = F.fold(tiles[None], (full[0], full[1]), reach, stride=stride)
         painted = summed[:, :3] / summed[:, 3:]
         top = k - 1
         return painted[:, :, top : top + height, top : top + width], chosen.view(grid[0], grid[1])
 
-    def _shifted(self, stride: int) -> Tensor:
-        """All weighted patches at all offsets: ``(4 reach reach, stride stride M)``; the 4th channel is weight."""
-        k, count = self.side, len(self.price)
-        window = _window(k).to(self.values.device)
+    def _shifted(self, stride: int, *, crisp: bool) -> Tensor:
+        """All weighted patches at all offsets: ``(4 reach reach, offsets M)``; the 4th channel is weight."""
+        k, count, hop = self.side, len(self.price), _hop(stride)
+        window = _window(k, crisp=crisp).to(self.values.device)
         weighted = torch.cat([self.values * window, window.expand(count, 1, k, k)], 1)
         plane = weighted.flatten(1).T.contiguous().view(4, k, k, count)
-        reach = k + stride - 1
-        variants = plane.new_zeros(4, reach, reach, stride, stride, count)
-        for y in range(stride):
-            for x in range(stride):
-                variants[:, y : y + k, x : x + k, y, x] = plane
+        reach, ways = k + stride - 1, -(-stride // hop)
+        variants = plane.new_zeros(4, reach, reach, ways, ways, count)
+        for y in range(ways):
+            for x in range(ways):
+                variants[:, y * hop : y * hop + k, x * hop : x * hop + k, y, x] = plane
         return variants.view(4 * reach * reach, -1)
+
+
+def _hop(stride: int) -> int:
+    """Pixels between the places that a query may move to: all, or about three a side, since each is laid out."""
+    return max(1, stride // 3)
 
 
 def _cheapest(costs: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ __all__ = ["FORMAT", "Draft", "Head"]
 
 FORMAT = "easel-head-2"
 _STRIDES = (4, 3, 2)  # mean distance of look-ups in pixels, finest level first
+_APART = 6  # the same where strokes are taken over whole
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
 
 
@@ -122,7 +123,7 @@ class Head:
             backbone="",
             images=len(styles),
             created=created,
-            color=ColorStats.of(sized),
+            color=replace(ColorStats.of(sized), share=config.palette),
             surface=Surface.of(sized, count=BANDS),
             levels=levels,
             modulation=torch.zeros(0),
@@ -199,19 +200,26 @@ class Head:
                 field, trail = along, trails(along, self.config.stroke)
             painted = painted + self._roughness(level, painted, field, trail, generator)
             painted, chosen = self.levels[level].repaint(
-                painted, stride=self._stride(level), seed=1 + seed * 16 + level
+                painted,
+                stride=self._stride(level),
+                seed=1 + seed * 16 + level,
+                crisp=self.config.softness > 0,
             )
             choices.append(chosen)
-        painted = settle(painted, steps[:STEPS], allowed=self.config.tone, detail=detail)
+        painted = settle(painted, steps[:STEPS], allowed=self.config.tone, detail=detail * self.config.structure)
         return Draft(colored, self.finish(painted), tuple(reversed(choices)))
 
     def _stride(self, level: int) -> int:
         """Return the mean distance of look-ups: at most what patches cover however their grid is jittered."""
+        if self.config.softness > 0:
+            return min(_APART, self.config.patch // 2)
         return min(_STRIDES[min(level, len(_STRIDES) - 1)], (self.config.patch + 1) // 2)
 
     def finish(self, painted: Tensor) -> Tensor:
         """Give a painting ``(1, 3, H, W)`` at canvas scale the strength of the owner's marks; in [0, 1]."""
-        return self.surface.finish(painted).clamp(0, 1)
+        share = self.config.surface
+        finished = painted if share == 0 else self.surface.finish(painted)
+        return (finished if share in (0, 1) else torch.lerp(painted, finished, share)).clamp(0, 1)
 
     def _roughness(self, level: int, like: Tensor, along: Tensor, trail: Tensor, generator: torch.Generator) -> Tensor:
         """Noise ``(1, 1, H, W)`` drawn out along the shapes: it breaks flat areas up into strokes."""
@@ -308,6 +316,7 @@ class Head:
                     tensors["color.covariance"].view(3, 3),
                     tensors["color.axes"].view(3, 3),
                     tensors["color.tones"].view(3, TONES),
+                    config.palette,
                 ),
                 surface=Surface(
                     tensors["surface.contrast"].view(BANDS, CONTRASTS),
@@ -331,7 +340,12 @@ def _level(pictures: Sequence[Tensor], config: HeadConfig, generator: torch.Gene
     """Build the dictionary of one pyramid level from the pictures at its scale."""
     candidates, origin = _cut(pictures, config.patch, config.candidates, generator)
     return Dictionary.fit(
-        candidates, atoms=config.atoms, components=config.components, generator=generator, origin=origin
+        candidates,
+        atoms=config.atoms,
+        components=config.components,
+        generator=generator,
+        origin=origin,
+        softness=config.softness,
     )
 
 

@@ -209,7 +209,8 @@ def _palette(colors: Sequence[ColorStats], weights: Sequence[float]) -> ColorSta
         own = color.tones[main] * along.gather(1, main[:, None]).sign()
         own = own.sort(1).values
         tones.append(own * (spread / own.square().mean(1).sqrt().clamp_min(1e-6))[:, None])
-    return ColorStats(mean, middle - ridge, axes, _mean(tones, weights))
+    share = min(1.0, sum(color.share * weight for color, weight in zip(colors, weights, strict=True)))
+    return ColorStats(mean, middle - ridge, axes, _mean(tones, weights), share)
 
 
 def _root(matrix: Tensor) -> Tensor:

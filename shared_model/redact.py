@@ -59,7 +59,11 @@ def drop_patches(head: Head, *, seed: int = 0) -> Head:
         like = _alike(public.flatten(1), level.values.flatten(1)).view_as(public)
         levels.append(
             Dictionary.fit(
-                like.clamp(0, 1), atoms=len(level.price), components=level.keys.shape[1], generator=generator
+                like.clamp(0, 1),
+                atoms=len(level.price),
+                components=level.keys.shape[1],
+                generator=generator,
+                softness=head.config.softness,
             )
         )
     return forget(replace(head, levels=tuple(levels), change=None))._priced()

@@ -8,13 +8,14 @@ picture is in them. Run it again whenever the shipped backbone changes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from shared_model.backbone import Backbone
-from shared_model.config import HeadConfig
+from shared_model.config import BRUSHES, HeadConfig
 from shared_model.files import write_atomic
 from shared_model.head import Head
 from shared_model.images import resize_short, to_tensor, to_uint8
@@ -27,44 +28,67 @@ __all__ = ["MANNERS", "Manner", "main", "make_head", "paintings"]
 
 @dataclass(frozen=True)
 class Manner:
-    """A classical painter's style, and the kind of head that carries it best."""
+    """A classical painter's style, and the kind of head that carries it best.
+
+    Parameters
+    ----------
+    style
+        How the pictures that the head learns from are painted.
+    head
+        The head's settings.
+    hues
+        Paint every model in three colorings (its channels turned round), so that a photo of any color finds strokes:
+        for heads that keep the photo's colors.
+    """
 
     style: Style
     head: HeadConfig
+    hues: bool = False
 
 
-# The backbone at full strength: these are mostly looked at on faces, which come out cleaner (by eye; docs/model.md).
-_FINE = HeadConfig(hand=1.0)
-# Strokes wider than seven pixels, and no grain between them.
-_BROAD = HeadConfig(patch=9, levels=4, roughness=0.6, stroke=8, abstraction=0.8, tone=0.12, hand=1.0)
-_FLAT = HeadConfig(abstraction=1.0, hand=1.0)
+# Chosen by eye, on faces, a bird and a crowd (docs/model.md): in the photo's own colors unless the manner has colors
+# of its own, strokes taken over whole where it has strokes, little of the last touch that makes relief of them.
+_BROAD = BRUSHES["broad"]
 MANNERS = {
-    "cartoon": Manner(Style("cartoon", palette="natural", stroke=1.2, seed=1), _FLAT),
-    "impressionist": Manner(Style("impressionist", palette="natural", stroke=1.4, seed=2), _BROAD),
-    "oil": Manner(Style("oil", palette="natural", stroke=1.4, seed=3), _BROAD),
-    "sketch": Manner(Style("sketch", palette="natural", stroke=1.4, seed=4), _FINE),
-    "watercolor": Manner(Style("watercolor", palette="natural", stroke=1.4, seed=5), _FINE),
-    "woodcut": Manner(Style("woodcut", palette="earth", stroke=1.4, seed=6), _FINE),
+    "cartoon": Manner(
+        Style("cartoon", palette="natural", stroke=1.2, seed=1),
+        HeadConfig(levels=2, atoms=1024, abstraction=1.0, roughness=0.0, hand=0.5, palette=0.0, surface=0.0),
+        hues=True,
+    ),
+    "impressionist": Manner(
+        Style("impressionist", palette="natural", stroke=1.4, seed=2),
+        replace(_BROAD, patch=15, softness=3.0, structure=0.3, hand=0.2, abstraction=1.0, tone=0.2, palette=0.0),
+        hues=True,
+    ),
+    "oil": Manner(Style("oil", palette="natural", stroke=1.4, seed=3), replace(_BROAD, palette=0.0), hues=True),
+    "sketch": Manner(Style("sketch", palette="natural", stroke=1.4, seed=4), replace(_BROAD, structure=0.3)),
+    "watercolor": Manner(
+        Style("watercolor", palette="natural", stroke=1.4, seed=5),
+        HeadConfig(abstraction=1.0, roughness=0.3, hand=0.5, palette=0.0, surface=0.5),
+        hues=True,
+    ),
+    "woodcut": Manner(Style("woodcut", palette="earth", stroke=1.4, seed=6), _BROAD),
 }
 _MODELS = ("astronaut", "chelsea", "coffee", "rocket")
+_TURNS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))  # of red, green and blue
 _CANVAS_PX = 512
 
 
-def paintings(style: Style) -> list[Tensor]:
+def paintings(manner: Manner) -> list[Tensor]:
     """Paint the four models in one manner: ``(1, 3, H, W) float in [0, 1]`` each, short side 512 px."""
     photos = default_photos()
     painted = []
     for name in _MODELS:
         photo = to_uint8(resize_short(to_tensor(photos[name]), _CANVAS_PX))
-        painted.append(to_tensor(style.paint(photo)))
+        for turn in _TURNS if manner.hues else _TURNS[:1]:
+            painted.append(to_tensor(manner.style.paint(np.ascontiguousarray(photo[:, :, turn]))))
     return painted
 
 
 def make_head(name: str, backbone: Backbone) -> Head:
     """Fit the head of one manner; untuned: what ``--style`` would give."""
     manner = MANNERS[name]
-    styles = paintings(manner.style)
-    return Head.fit(styles, backbone=backbone, name=name, config=manner.head)
+    return Head.fit(paintings(manner), backbone=backbone, name=name, config=manner.head)
 
 
 def main(*, say: Callable[[str], None] = print) -> None:

@@ -235,7 +235,7 @@ def _painting(name: str) -> Painting:
 
     if name not in MANNERS:
         raise InputError(f"{name!r} is no shipped head", hint=f"one of {', '.join(MANNERS)}")
-    return Painting.of(to_uint8(paintings(MANNERS[name].style)[0]))
+    return Painting.of(to_uint8(paintings(MANNERS[name])[0]))
 
 
 def _row(photo: Tensor, changed: Tensor, target: Target, finding: Finding) -> list[Tile]:
