@@ -57,7 +57,7 @@ MANNERS = {
     ),
     "impressionist": Manner(
         Style("impressionist", palette="natural", stroke=1.4, seed=2),
-        replace(_BROAD, patch=15, softness=3.0, structure=0.3, hand=0.2, abstraction=1.0, tone=0.2, palette=0.0),
+        replace(_BROAD, patch=15, softness=2.5, abstraction=1.0, tone=0.15, palette=0.0),
         hues=True,
     ),
     "oil": Manner(Style("oil", palette="natural", stroke=1.4, seed=3), replace(_BROAD, palette=0.0), hues=True),
