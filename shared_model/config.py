@@ -179,7 +179,7 @@ BRUSHES: Mapping[str, HeadConfig] = MappingProxyType(
             hand=0.4,
             softness=2.0,
             structure=0.4,
-            surface=0.0,
+            surface=0.3,
         ),
     }
 )

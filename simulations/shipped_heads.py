@@ -52,7 +52,7 @@ _BROAD = BRUSHES["broad"]
 MANNERS = {
     "cartoon": Manner(
         Style("cartoon", palette="natural", stroke=1.2, seed=1),
-        HeadConfig(levels=2, atoms=1024, abstraction=1.0, roughness=0.0, hand=0.5, palette=0.0, surface=0.0),
+        HeadConfig(levels=2, atoms=1024, abstraction=1.0, roughness=0.0, hand=0.5, palette=0.0, surface=0.3),
         hues=True,
     ),
     "impressionist": Manner(
