@@ -15,7 +15,7 @@ from types import FrameType
 from torch import Tensor
 
 from shared_model.backbone import Backbone
-from shared_model.config import HeadConfig
+from shared_model.config import STROKES, HeadConfig
 from shared_model.errors import InputError, PictureError
 from shared_model.head import Head
 from shared_model.images import load_tensor
@@ -83,6 +83,7 @@ def personalize(
     photos: Sequence[Tensor] | None = None,
     budget_s: float = 20.0,
     seed: int = 0,
+    strokes: str = "fine",
     patience: Patience | None = None,
     progress: Callable[[float, float], None] | None = None,
     now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
@@ -103,6 +104,8 @@ def personalize(
         Seconds of tuning, from 0 (fit only) to a day.
     seed
         Fixes everything random.
+    strokes
+        Which kind of head, of :data:`shared_model.config.STROKES`.
     patience
         The clock; when it is told to stop, tuning ends with the best so far.
     progress
@@ -126,7 +129,7 @@ def personalize(
             progress(fraction, loss)
 
     created = now().replace(microsecond=0).isoformat()
-    head = Head.fit(styles, backbone=backbone, name=name, seed=seed, created=created)
+    head = Head.fit(styles, backbone=backbone, name=name, config=STROKES[strokes], seed=seed, created=created)
     if budget_s > 0 and not patience.stopped:
         head = tune(
             head,

@@ -21,7 +21,7 @@ from shared_model.parsing import load_toml, parse
 
 __all__ = [
     "ADVERSARIAL",
-    "BRUSHES",
+    "STROKES",
     "TRUNKS",
     "HeadConfig",
     "LossConfig",
@@ -167,7 +167,7 @@ class HeadConfig:
 
 
 #: Kinds of heads by the strokes that they take over: marks of a few pixels, or broad strokes, whole.
-BRUSHES: Mapping[str, HeadConfig] = MappingProxyType(
+STROKES: Mapping[str, HeadConfig] = MappingProxyType(
     {
         "fine": HeadConfig(),
         "broad": HeadConfig(

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from shared_model.backbone import Backbone
-from shared_model.config import BRUSHES, HeadConfig
+from shared_model.config import STROKES, HeadConfig
 from shared_model.files import write_atomic
 from shared_model.head import Head
 from shared_model.images import resize_short, to_tensor, to_uint8
@@ -48,7 +48,7 @@ class Manner:
 
 # Chosen by eye, on faces, a bird and a crowd (docs/model.md): in the photo's own colors unless the manner has colors
 # of its own, strokes taken over whole where it has strokes, little of the last touch that makes relief of them.
-_BROAD = BRUSHES["broad"]
+_BROAD = STROKES["broad"]
 MANNERS = {
     "cartoon": Manner(
         Style("cartoon", palette="natural", stroke=1.2, seed=1),

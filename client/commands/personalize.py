@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budget", type=float, default=20.0, metavar="SECONDS", help="time to spend on tuning (default 20; 0: none)"
     )
     parser.add_argument("--photos", metavar="DIR", help="photos to practise on (default: those that easel has)")
+    parser.add_argument(
+        "--strokes",
+        default="fine",
+        choices=("fine", "broad"),
+        help="what to take over: marks of a few pixels, close to the photo (fine), or broad strokes, whole (broad)",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="fixes everything random (default 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace a head of the same name")
     parser.add_argument("--json", action="store_true", help="print what was made as JSON")
@@ -55,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             photos=photos,
             budget_s=arguments.budget,
             seed=arguments.seed,
+            strokes=arguments.strokes,
             patience=patience,
             progress=lambda fraction, loss: advance(fraction, f"loss {loss:.4f}"),
         )

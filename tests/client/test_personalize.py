@@ -15,6 +15,7 @@ from torch import Tensor
 from client import personalize as personalize_module
 from client.personalize import Patience, load_pictures, personalize, stop_on_interrupt
 from shared_model.backbone import Backbone
+from shared_model.config import STROKES, HeadConfig
 from shared_model.errors import InputError, PictureError
 from shared_model.head import Head
 from shared_model.images import save_picture, to_tensor
@@ -30,7 +31,7 @@ def style(seed: int = 0) -> Tensor:
 def quick_fit(monkeypatch: pytest.MonkeyPatch, tiny_head: Head) -> None:
     """Replace the one-second fit, which has its own tests."""
 
-    def fit(styles: Sequence[Tensor], *, backbone: Backbone, name: str, seed: int, created: str) -> Head:
+    def fit(styles: Sequence[Tensor], *, name: str, created: str, **_: object) -> Head:
         return Head(**{**vars(tiny_head), "name": name, "created": created, "images": len(styles)})
 
     monkeypatch.setattr(Head, "fit", fit)
@@ -69,6 +70,20 @@ def test_fit_only(backbone: Backbone, quick_fit: None) -> None:
     made = personalize([style(), style(1)], backbone=backbone, name="mine", budget_s=0, now=lambda: NOON)
     assert (made.head.name, made.head.images, made.head.created) == ("mine", 2, "2024-05-06T12:00:00+00:00")
     assert math.isnan(made.before) and math.isnan(made.after) and not made.stopped
+
+
+def test_strokes_choose_the_kind_of_head(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[HeadConfig | None] = []
+
+    def fit(styles: list[Tensor], *, config: HeadConfig | None = None, **others: Any) -> Head:
+        asked.append(config)
+        return real(styles, config=HeadConfig(canvas_px=64, atoms=16, candidates=64), **others)
+
+    real = Head.fit
+    monkeypatch.setattr(Head, "fit", staticmethod(fit))
+    for strokes in ("fine", "broad"):
+        personalize([style()], backbone=backbone, name="mine", budget_s=0, strokes=strokes)
+    assert asked == [HeadConfig(), STROKES["broad"]] and STROKES["broad"].softness > 0
 
 
 def test_reports_loss_and_time(backbone: Backbone, quick_fit: None, slow_tune: list[float]) -> None:

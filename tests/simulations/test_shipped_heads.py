@@ -24,7 +24,7 @@ def test_every_manner_is_shipped_with_the_head_that_its_recipe_makes() -> None:
     for name, head in shipped.items():
         manner = shipped_heads.MANNERS[name]
         assert manner.style.painter in PAINTERS
-        assert (head.name, head.config, head.images) == (name, manner.head, 4)
+        assert (head.name, head.config, head.images) == (name, manner.head, 12 if manner.hues else 4)
 
 
 def test_a_head_is_made_from_paintings_of_its_manner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,8 +34,19 @@ def test_a_head_is_made_from_paintings_of_its_manner(monkeypatch: pytest.MonkeyP
     head = shipped_heads.make_head("sketch", backbone)
     assert head.backbone == backbone_id(backbone)
     assert float(head.color.covariance.diag().sum()) > 0
+    assert head.images == 1
     gray = head.levels[0].values
     assert float((gray - gray.mean(1, keepdim=True)).abs().mean()) < 0.03  # pencil on paper has no color
+
+
+def test_heads_in_the_photos_colors_have_strokes_of_every_hue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped_heads, "_CANVAS_PX", 64)
+    monkeypatch.setattr(shipped_heads, "_MODELS", ("coffee",))
+    pictures = shipped_heads.paintings(shipped_heads.MANNERS["oil"])
+    warm, green, cold = (picture.mean((0, 2, 3)) for picture in pictures)
+    assert int(warm.argmax()) == 0 and {int(green.argmax()), int(cold.argmax())} == {1, 2}
+    for manner in shipped_heads.MANNERS.values():
+        assert manner.hues == (manner.head.palette == 0)
 
 
 def test_a_shipped_head_paints_with_the_shipped_backbone() -> None:

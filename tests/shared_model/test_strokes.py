@@ -1,0 +1,118 @@
+"""Broad strokes: taken over whole where they fit broadly, in the photo's colors if a head asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from shared_model.backbone import Backbone
+from shared_model.config import STROKES, HeadConfig
+from shared_model.dictionary import Dictionary
+from shared_model.head import Head
+from shared_model.mix import mix
+from shared_model.redact import drop_patches
+from shared_model.stylize import stylize
+
+Pictures = Callable[..., Tensor]
+BROAD = replace(STROKES["broad"], canvas_px=96, atoms=64, candidates=600, components=12)
+
+
+def striped(side: int = 96) -> Tensor:
+    """A gray picture of vertical strokes, four pixels each: even, seen from afar."""
+    light = 0.5 + 0.2 * (torch.arange(side) // 2 % 2 * 2.0 - 1)
+    return light.expand(1, 3, side, side).contiguous()
+
+
+def test_strokes_are_taken_over_where_only_their_tone_fits() -> None:
+    """On an even area a look-up that sees every mark finds none like it and averages; one that does not keeps them."""
+    even, painted = torch.full((1, 3, 96, 96), 0.5), {}
+    for name, softness in (("fine", 0.0), ("broad", 2.0)):
+        config = replace(BROAD, softness=softness, roughness=0.0, completeness=0.0, surface=0.0, tone=1.0)
+        drawn = Head.fit([striped()], config=config).redraft(even, detail=0.0).painted
+        painted[name] = float((drawn - drawn.mean()).abs().mean())
+    assert painted["broad"] > 0.12  # of .2 in the picture
+    assert painted["fine"] < 0.7 * painted["broad"]
+
+
+def test_marks_that_a_blur_hides_do_not_count(picture: Pictures) -> None:
+    weave = (torch.arange(40) % 2 * 0.2 - 0.1).expand(1, 3, 40, 40)
+    photo = (picture(5, 40, 40) + weave * torch.linspace(-1, 1, 40)[:, None]).clamp(0, 1)  # a mark that pictures have
+    pieces = torch.nn.functional.unfold(photo, 13)[0].T.reshape(-1, 3, 13, 13)
+    rows = columns = torch.tensor([3, 11, 20])
+    moved = {}
+    for softness in (0.0, 2.0):
+        level = Dictionary.fit(
+            pieces, atoms=64, components=12, generator=torch.Generator().manual_seed(0), softness=softness
+        )
+        keys = [level.project(seen, rows, columns) for seen in (photo, photo + weave)]
+        moved[softness] = float((keys[1] - keys[0]).norm() / keys[0].norm())
+    assert moved[2.0] < 0.3 * moved[0.0], moved
+
+
+@pytest.mark.parametrize("patch", [5, 7, 9, 11, 13, 15])
+def test_no_hole_is_left_between_broad_strokes(picture: Pictures, patch: int) -> None:
+    head = Head.fit([picture(7)], config=replace(BROAD, patch=patch))
+    even = Head.fit([torch.full((1, 3, 96, 96), 0.3)], config=replace(BROAD, patch=patch, surface=0.0))
+    for seed in range(4):
+        assert bool(torch.isfinite(head.draft(picture(3, 90, 70), seed=seed).painted).all())
+        gray = even.redraft(torch.full((1, 3, 90, 70), 0.3), seed=seed, detail=0.0).painted
+        torch.testing.assert_close(gray, torch.full_like(gray, 0.3), atol=0.01, rtol=0)
+
+
+def test_a_head_may_keep_the_photos_colors(picture: Pictures, backbone: Backbone) -> None:
+    photo = picture(2)
+    config = replace(BROAD, palette=0.0, abstraction=0.0)
+    kept = Head.fit([picture(7) * torch.tensor([1.0, 0.4, 0.2]).view(1, 3, 1, 1)], backbone=backbone, config=config)
+    assert torch.equal(kept.colored(photo), photo)
+    moved = [replace(kept, color=replace(kept.color, share=share)).colored(photo) for share in (0.5, 1.0)]
+    torch.testing.assert_close(moved[0], torch.lerp(photo, moved[1], 0.5))
+    again = Head.from_bytes(kept.to_bytes())
+    assert again.color.share == 0.0 and again.config == config
+    recolored = replace(kept, color=replace(kept.color, share=1.0))
+    large = torch.nn.functional.interpolate(photo, scale_factor=3.0)
+    for size in (photo, large):  # at canvas size, and above it, where the photo's colors are added
+        drifts = [
+            float((stylize(size, head=head, backbone=backbone) - size).mean((2, 3)).abs().max())
+            for head in (again, recolored)
+        ]
+        assert drifts[0] < config.tone + 0.02 < 0.5 * drifts[1]  # broad areas may differ by so much
+
+
+def test_a_mix_keeps_the_photos_colors_by_its_heads_shares(picture: Pictures, backbone: Backbone) -> None:
+    photo = picture(2)
+    heads = [
+        Head.fit([picture(7)], backbone=backbone, config=replace(BROAD, palette=palette), name=str(palette))
+        for palette in (0.0, 1.0)
+    ]
+    blend = mix(heads, [0.75, 0.25])
+    assert blend.color.share == pytest.approx(0.25)
+    assert bool(torch.isfinite(stylize(photo, head=blend, backbone=backbone)).all())
+
+
+def test_the_last_touch_can_be_taken_back(picture: Pictures) -> None:
+    head = Head.fit([picture(7)], config=BROAD)
+    drawn = picture(3)
+    none, some, all_ = (replace(head, config=replace(BROAD, surface=share)).finish(drawn) for share in (0.0, 0.4, 1.0))
+    assert torch.equal(none, drawn) and torch.equal(all_, head.surface.finish(drawn).clamp(0, 1))
+    gaps = [float((made - drawn).abs().mean()) for made in (some, all_)]
+    assert 0 < gaps[0] < 0.6 * gaps[1]
+
+
+def test_structure_holds_detail_back(picture: Pictures) -> None:
+    photo = picture(1)
+    fine = HeadConfig(canvas_px=96, atoms=64, candidates=600, components=12)
+    head = Head.fit([picture(7)], config=fine)
+    half = replace(head, config=replace(fine, structure=0.5))
+    assert torch.equal(half.draft(photo, detail=0.8).painted, head.draft(photo, detail=0.4).painted)
+
+
+def test_a_head_without_its_patches_looks_up_broadly_too(picture: Pictures) -> None:
+    """Its new patches are compared through the same blur: their components are smooth."""
+    dropped = drop_patches(Head.fit([picture(7)], config=BROAD)).levels[0]
+    basis = dropped.basis.view(3, 13, 13, -1)
+    jumps = (basis[:, :, 1:] - basis[:, :, :-1]).square().mean() / basis.square().mean()
+    assert float(jumps) < 0.5  # 2 for components without any order
