@@ -18,6 +18,7 @@ from shared_model.config import ModelConfig
 from shared_model.errors import CompatibilityError, InputError, MissingError
 from shared_model.explain import Explanation, explain
 from shared_model.head import Head
+from shared_model.scene import Origin
 from shared_model.stylize import ROWS, Options, Watch, stylize
 
 __all__ = ["DEVICES", "PRECISIONS", "Engine", "Plan", "available_devices", "native_bf16", "plan"]
@@ -147,7 +148,13 @@ class Engine:
         self.hand.to(self.plan.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def stylize(
-        self, photo: Tensor, head: Head, *, options: Options | None = None, watch: Watch = lambda share: None
+        self,
+        photo: Tensor,
+        head: Head,
+        *,
+        options: Options | None = None,
+        watch: Watch = lambda share: None,
+        origin: Origin | None = None,
     ) -> Tensor:
         """Paint one photo.
 
@@ -161,6 +168,8 @@ class Engine:
             How; default: :class:`shared_model.stylize.Options`.
         watch
             Called between two steps with the share that is done; an error that it raises ends the painting.
+        origin
+            Where in a scene the photo lies, if it is a frame of a clip; see :func:`shared_model.stylize.stylize`.
 
         Returns
         -------
@@ -177,7 +186,7 @@ class Engine:
         with torch.inference_mode(), _memory_errors(self.plan.device):
             while True:
                 try:
-                    return self._stylize(photo, head, options=options or Options(), watch=watch)
+                    return self._stylize(photo, head, options=options or Options(), watch=watch, origin=origin)
                 except (MemoryError, RuntimeError) as error:
                     if self.rows <= _FEWEST_ROWS or not _is_lack_of_memory(error):
                         raise
@@ -185,7 +194,7 @@ class Engine:
                 if self.plan.device.type == "cuda":
                     torch.cuda.empty_cache()
 
-    def _stylize(self, photo: Tensor, head: Head, *, options: Options, watch: Watch) -> Tensor:
+    def _stylize(self, photo: Tensor, head: Head, *, options: Options, watch: Watch, origin: Origin | None) -> Tensor:
         place = self.plan.device
         painted = stylize(
             photo.to(place),
@@ -194,6 +203,7 @@ class Engine:
             options=options,
             rows=self.rows,
             watch=watch,
+            origin=origin,
         )
         result = painted.float().cpu()
         if not bool(result[:, :, ::8, ::8].isfinite().all()):  # what overflows anywhere spreads everywhere
