@@ -65,6 +65,8 @@ def run_experiment(
     ------
     InputError
         If the folder holds something else, or a run with other settings, pictures or weights.
+    MissingError
+        If this computer lacks the device to train on.
     FederationError
         If another process works on the run, or no device could take part in a trial.
     Interrupted
@@ -76,6 +78,8 @@ def run_experiment(
     alike = all(cell.config.population == first.population for cell in plan.cells)
     if any(cell.config.backbone != first.backbone for cell in plan.cells):
         raise ConfigError("`backbone` cannot be swept", hint="run one experiment for each backbone")
+    for cell in plan.cells:
+        cell.config.engine.places()
     claim(folder, plan, folders=given, weights=_weights(start))
     if not first.private:
         told.warn(NOT_PRIVATE)

@@ -29,6 +29,7 @@ def _write(folder: Path, text: str) -> Path:
         ("[federation]\nrouds = 3\n" + METHOD, "experiment.toml:2: unknown key 'rouds' in [federation]", "'rounds'"),
         ("sedes = [1]\n" + METHOD, "experiment.toml:1: unknown key 'sedes'", "'seeds'"),
         (METHOD + "\n[population]\nkind = 'naturl'", "experiment.toml:5: kind of population must be", "'natural'"),
+        ("[engine]\ndevice = 'gpu'\n" + METHOD, "experiment.toml:2: device must be one of auto, cpu", '"cuda" is'),
         ("[engine]\nkind = 'proceses'\n" + METHOD, "experiment.toml:2: engine kind must be one of", "'processes'"),
         ("[evaluation]\nevery = 0\n" + METHOD, "experiment.toml:2: every must be between 1 and", ""),
         ("seeds = [1, 1]\n" + METHOD, "experiment.toml:1: seeds must differ", ""),
