@@ -167,9 +167,7 @@ def _privacy(group: Group, colors: dict[str, int]) -> Facts | None:
     ]
     if not any(entry.protected for entry in group.entries) or not points:
         return None
-    svg = scatter(
-        points, title="Change of personal loss over epsilon", x_name="epsilon of the nominal fleet, logarithmic"
-    )
+    svg = scatter(points, title="Change of personal loss over epsilon", x_name="epsilon, logarithmic; whose: see above")
     return {"svg": markupsafe.Markup(svg), "keys": [(point.name, point.color) for point in points]}
 
 

@@ -123,22 +123,30 @@ def question(kind: str, found: Sequence[Contrast]) -> Facts:
 
 
 def privacy(group: Group) -> str:
-    """Say whom the epsilons protect."""
+    """Say whom the epsilons protect; where some methods protect a person and some a record, which."""
     protected = [entry for entry in group.entries if entry.protected]
-    if not protected:
-        return ""
-    first = protected[0].results[0]
-    if first["unit"] == "example":
-        return (
-            "Noise is added on the devices, to every gradient of a record: epsilon protects one record of a device, "
-            f"at delta {first['delta']:.0e}, in this very run."
+    people = [entry for entry in protected if entry.results[0]["unit"] == "user"]
+    records = [entry for entry in protected if entry not in people]
+    mixed, parts = bool(people and records), []
+    if people:
+        runs = sorted({entry.run_epsilon for entry in people if entry.run_epsilon is not None})
+        spent = ", ".join(dict.fromkeys(f"{value:.2g}" for value in runs)) or "no bound"
+        parts.append(
+            f"{_whose(people, mixed)} is that of the nominal fleet, at the user level: noise was calibrated for it and "
+            "scaled down to the simulated devices, so that an average is as noisy as that fleet's. The simulated "
+            f"devices themselves are not protected to it: this very run spends epsilon {spent}."
         )
-    runs = {f"{entry.run_epsilon:.2g}" for entry in protected if entry.run_epsilon is not None} or {"no bound"}
-    return (
-        "Epsilon is that of the nominal fleet, at the user level: noise was calibrated for it and scaled down to the "
-        "simulated devices, so that an average is as noisy as that fleet's. The simulated devices themselves are not "
-        f"protected to it: this very run spends epsilon {', '.join(sorted(runs))}."
-    )
+    if records:
+        delta = max(entry.results[0]["delta"] for entry in records)
+        parts.append(
+            f"{_whose(records, mixed)} protects one record of a device, at delta {delta:.0e}, in this very run: noise "
+            "is added on the devices, to the gradients of their records."
+        )
+    return " ".join(parts)
+
+
+def _whose(entries: Sequence[Entry], mixed: bool) -> str:
+    return f"The epsilon of {', '.join(entry.label for entry in entries)}" if mixed else "Epsilon"
 
 
 def papers(groups: Sequence[Group]) -> list[Facts]:

@@ -15,6 +15,7 @@ import pytest
 from shared_model.errors import MissingError, StorageError
 from shared_model.images import save_picture
 from simulations.cli import main
+from simulations.experiment import words
 from simulations.experiment.comparison import compare_runs
 from simulations.experiment.contrasts import contrasts
 from simulations.experiment.folder import Folders, claim, write_facts
@@ -161,3 +162,15 @@ def test_there_is_no_page_of_nothing_and_none_of_damage(tmp_path: Path) -> None:
     (run / "trials/local_seed-0/result.json").write_text("{}")
     with pytest.raises(StorageError, match="do not fit together"):
         write_experiment_report(run)
+
+
+def test_people_and_records_are_told_apart_where_a_run_protects_both(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    for path in run.glob("trials/fedprox_*/result.json"):
+        facts = json.loads(path.read_text())
+        write_facts(path, {**facts, "unit": "example", "protected": True, "epsilon": 8.0, "delta": 1e-5})
+    text = words.privacy(read_groups([run])[0])
+    people, records = text.split("The epsilon of fedprox ")
+    assert people.startswith("The epsilon of dp-fedavg is that of the nominal fleet") and "1e+06" in people
+    assert records.startswith("protects one record of a device, at delta 1e-05, in this very run")
+    assert "e-05" not in people and "nominal" not in records
