@@ -114,6 +114,12 @@ def test_noise_that_is_made_on_devices_cannot_be_seeded(tmp_path: Path) -> None:
     text = 'noise = "seeded for tests"\n[federation]\ntarget_epsilon = 8.0\n[[method]]\nname = "dp-sgd"\n'
     with pytest.raises(ConfigError, match="cannot be seeded"):
         load_plan(_write(tmp_path, text))
+    masked = (
+        'noise = "seeded for tests"\n[federation]\n{} = true\nsecure_aggregation = true\n[[method]]\nname = "fedavg"'
+    )
+    with pytest.raises(ConfigError, match="cannot be seeded"):
+        load_plan(_write(tmp_path, masked.format("accept_loud_noise")))
+    load_plan(_write(tmp_path, masked.format("unprotected")))  # there is no noise
 
 
 def test_settings_made_in_python_come_back_from_their_text(tmp_path: Path) -> None:
