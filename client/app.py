@@ -311,8 +311,10 @@ def _secure_reply(folder: Path, message: Message, *, simulated: bool, train: Tra
         paid.append((ledger, reservation))
         return delta
 
+    coins = _coins(folder, stage.request, simulated=simulated) if stage.request else os.urandom
+    policy = load_policy(folder, simulated=simulated)
     try:
-        found = answer(folder, stage, policy=load_policy(folder, simulated=simulated), size=_size, train=trained)
+        found = answer(folder, stage, policy=policy, size=_size, train=trained, coins=coins)
     except PrivacyError as error:
         if started:
             raise

@@ -250,7 +250,8 @@ def _parser() -> argparse.ArgumentParser:
         "bench",
         help="measure speed on this machine, side by side with a peer",
         description="Time stylising against the network of Johnson et al. 2016, and private against plain training; "
-        "weigh the latter two. With `engines`: client-rounds a second, processor time and memory of simulation engines.",
+        "weigh the latter two. With `engines`: client-rounds a second, processor time and memory of simulation "
+        "engines.",
         epilog="examples:\n  easel-sim bench --sizes 512 1024\n  easel-sim bench engines --clients 100\n\n"
         + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
