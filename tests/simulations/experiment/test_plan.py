@@ -32,6 +32,9 @@ def _write(folder: Path, text: str) -> Path:
         ("[engine]\ndevice = 'gpu'\n" + METHOD, "experiment.toml:2: device must be one of auto, cpu", '"cuda" is'),
         ("[engine]\nkind = 'proceses'\n" + METHOD, "experiment.toml:2: engine kind must be one of", "'processes'"),
         ("[evaluation]\nevery = 0\n" + METHOD, "experiment.toml:2: every must be between 1 and", ""),
+        ("method = ['fedavg']", "experiment.toml:1: 'method' must be a list of tables, not", ""),
+        ("seeds = 3\n" + METHOD, "experiment.toml:1: 'seeds' must be a list, not 3", ""),
+        ("seeds = [true]\n" + METHOD, "experiment.toml:1: every item of 'seeds' must be a whole number, not True", ""),
         ("seeds = [1, 1]\n" + METHOD, "experiment.toml:1: seeds must differ", ""),
         (FEDERATION + '[[method]]\nname = "fedavgg"\n', "experiment.toml:4: unknown method 'fedavgg'", "'fedavg'"),
         (
