@@ -27,6 +27,7 @@ from shared_model.files import read_bytes, write_atomic
 from shared_model.split import flatten, unflatten
 from simulations.experiment.rows import Row
 from simulations.experiment.settings import CallbackConfig
+from simulations.experiment.sinks import require_parquet
 
 __all__ = ["Average", "Callback", "StopTraining", "callbacks_of", "profiled", "should_stop"]
 
@@ -140,6 +141,8 @@ def callbacks_of(config: CallbackConfig, folder: Path) -> list[Callback]:
         If one needs a package that is not installed.
     """
     made: list[Callback] = []
+    if config.parquet:
+        require_parquet()
     if config.tensorboard:
         made.append(TensorBoard(folder / "tensorboard"))
     if config.wandb:

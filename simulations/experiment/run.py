@@ -66,7 +66,7 @@ def run_experiment(
     InputError
         If the folder holds something else, or a run with other settings, pictures or weights.
     MissingError
-        If this computer lacks the device to train on.
+        If this computer lacks the device to train on, or a package that is asked for.
     FederationError
         If another process works on the run, or no device could take part in a trial.
     Interrupted
@@ -78,8 +78,9 @@ def run_experiment(
     alike = all(cell.config.population == first.population for cell in plan.cells)
     if any(cell.config.backbone != first.backbone for cell in plan.cells):
         raise ConfigError("`backbone` cannot be swept", hint="run one experiment for each backbone")
-    for cell in plan.cells:
+    for cell in plan.cells:  # what is missing is said before a folder is taken
         cell.config.engine.places()
+        callbacks_of(cell.config.callbacks, folder)
     claim(folder, plan, folders=given, weights=_weights(start))
     if not first.private:
         told.warn(NOT_PRIVATE)

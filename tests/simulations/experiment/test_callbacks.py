@@ -14,6 +14,8 @@ from shared_model.backbone import Backbone
 from shared_model.errors import MissingError
 from shared_model.split import flatten
 from simulations.experiment.callbacks import Average, TensorBoard, WeightsAndBiases, callbacks_of, profiled
+from simulations.experiment.plan import load_plan
+from simulations.experiment.run import run_experiment
 from simulations.experiment.settings import CallbackConfig
 from simulations.experiment.sinks import write_tables
 from tests.simulations.experiment.conftest import TINY
@@ -121,3 +123,10 @@ def test_a_package_that_is_asked_for_and_missing_is_said(
             callbacks_of(CallbackConfig(wandb=True), tmp_path)
         else:
             write_tables(tmp_path, RESULTS, csv=False, parquet=True)
+    (tmp_path / "x.toml").write_text(
+        f"[federation]\nunprotected = true\n[callbacks]\n{'parquet' if package == 'pyarrow' else package} = true\n"
+        '[[method]]\nname = "fedavg"\n'
+    )
+    with pytest.raises(MissingError, match=package):
+        run_experiment(load_plan(tmp_path / "x.toml"), tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "the folder is free for a run without it"
