@@ -11,6 +11,7 @@ import cProfile
 import io
 import json
 import math
+import os
 import pstats
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -126,6 +127,7 @@ def profiled(kind: str, path: Path) -> Iterator[None]:
         pstats.Stats(profile, stream=stream).sort_stats("tottime").print_stats(40)
         write_atomic(path, stream.getvalue().encode())
     else:
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells stderr when it starts and stops
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
             yield
         table = profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=40)

@@ -62,7 +62,7 @@ def page_of(groups: Sequence[Group], *, title: str) -> str:
                 "facts": words.facts(shown),
                 "groups": [_group(group, colors) for group in shown],
                 "papers": words.papers(shown),
-                "methods_text": words.METHODS,
+                "methods_text": words.methods(shown),
                 "footer": words.footer(shown),
             },
         )

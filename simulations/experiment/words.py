@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from client.console import format_bytes, format_seconds
+from simulations.engine import KINDS
 from simulations.experiment.contrasts import Contrast
 from simulations.experiment.folder import Facts
 from simulations.experiment.summary import Entry, Group
 from simulations.studies.intervals import Estimate
 
-__all__ = ["METHODS", "facts", "footer", "lead", "papers", "privacy", "question", "row", "size"]
+__all__ = ["METHODS", "facts", "footer", "lead", "methods", "papers", "privacy", "question", "row", "size"]
 
 #: Devices from which the worst tenth gets an interval.
 MANY = 20
@@ -39,6 +40,17 @@ _QUESTIONS = {
 }
 
 
+def methods(groups: Sequence[Group]) -> str:
+    """Say what the figures mean, and what CPU seconds leave out."""
+    return METHODS + (
+        "" if _alone(groups) else " CPU seconds are those of the experiment's own process, without its workers'."
+    )
+
+
+def _alone(groups: Sequence[Group]) -> bool:
+    return all(group.cell.config.engine.kind == KINDS[0] for group in groups)
+
+
 def lead(groups: Sequence[Group]) -> str:
     """Say what was run."""
     config = groups[0].cell.config
@@ -64,7 +76,12 @@ def facts(groups: Sequence[Group]) -> list[Facts]:
     asked = sum(len(g.cell.config.method) * len(g.cell.config.seeds) for g in groups)
     found.append({"value": str(done), "text": "trials" if done == asked else f"of {asked} trials are finished"})
     seconds = sum(facts["cpu_seconds"] for g in groups for entry in g.entries for facts in entry.results)
-    found.append({"value": format_seconds(seconds), "text": "of CPU for all trials"})
+    found.append(
+        {
+            "value": format_seconds(seconds),
+            "text": f"of CPU for all trials{'' if _alone(groups) else ', without their workers'}",
+        }
+    )
     return found
 
 

@@ -49,13 +49,16 @@ def test_an_average_counts_each_round_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "column"), [("cprofile", "tottime"), ("torch", "Self CPU")])
-def test_a_profile_says_where_the_time_went(tmp_path: Path, kind: str, column: str) -> None:
+def test_a_profile_says_where_the_time_went(
+    tmp_path: Path, kind: str, column: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     with profiled(kind, tmp_path / "profile.txt"):
         torch.ones(8, 8) @ torch.ones(8, 8)
     assert column in (tmp_path / "profile.txt").read_text()
     with profiled("none", tmp_path / "other.txt"):
         pass
     assert not (tmp_path / "other.txt").exists()
+    assert not any(capfd.readouterr()), "the profiler of torch talks"
 
 
 def test_tensorboard_gets_every_number_once(tmp_path: Path) -> None:

@@ -174,3 +174,11 @@ def test_people_and_records_are_told_apart_where_a_run_protects_both(tmp_path: P
     assert people.startswith("The epsilon of dp-fedavg is that of the nominal fleet") and "1e+06" in people
     assert records.startswith("protects one record of a device, at delta 1e-05, in this very run")
     assert "e-05" not in people and "nominal" not in records
+
+
+def test_seconds_of_workers_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    make_run(tmp_path / "alone")
+    make_run(tmp_path / "many", noise="[engine]\nkind = 'processes'")
+    alone, many = (write_experiment_report(tmp_path / name).read_text() for name in ("alone", "many"))
+    assert "of CPU for all trials, without their workers" in many and "without its workers" in many
+    assert "of CPU for all trials" in alone and "workers" not in alone
