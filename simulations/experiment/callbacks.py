@@ -121,17 +121,22 @@ def profiled(kind: str, path: Path) -> Iterator[None]:
         yield
     elif kind == "cprofile":
         profile = cProfile.Profile()
-        with profile:
-            yield
-        stream = io.StringIO()
-        pstats.Stats(profile, stream=stream).sort_stats("tottime").print_stats(40)
-        write_atomic(path, stream.getvalue().encode())
+        try:
+            with profile:
+                yield
+        finally:  # also where a trial is stopped early
+            stream = io.StringIO()
+            pstats.Stats(profile, stream=stream).sort_stats("tottime").print_stats(40)
+            write_atomic(path, stream.getvalue().encode())
     else:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells stderr when it starts and stops
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-            yield
-        table = profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=40)
-        write_atomic(path, table.encode())
+        profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+        try:
+            with profiler:
+                yield
+        finally:
+            table = profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=40)
+            write_atomic(path, table.encode())
 
 
 def callbacks_of(config: CallbackConfig, folder: Path) -> list[Callback]:

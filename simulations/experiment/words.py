@@ -41,10 +41,14 @@ _QUESTIONS = {
 
 
 def methods(groups: Sequence[Group]) -> str:
-    """Say what the figures mean, and what CPU seconds leave out."""
-    return METHODS + (
-        "" if _alone(groups) else " CPU seconds are those of the experiment's own process, without its workers'."
-    )
+    """Say what the figures mean, which trials ended early, and what CPU seconds leave out."""
+    early = [entry.label for group in groups for entry in group.entries if any(f.get("stopped") for f in entry.results)]
+    parts = [METHODS]
+    if early:
+        parts.append(f"Stopped early, and compared as they were then: {', '.join(dict.fromkeys(early))}.")
+    if not _alone(groups):
+        parts.append("CPU seconds are those of the experiment's own process, without its workers'.")
+    return " ".join(parts)
 
 
 def _alone(groups: Sequence[Group]) -> bool:

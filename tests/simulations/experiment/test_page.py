@@ -182,3 +182,16 @@ def test_seconds_of_workers_are_not_passed_over_in_silence(tmp_path: Path) -> No
     alone, many = (write_experiment_report(tmp_path / name).read_text() for name in ("alone", "many"))
     assert "of CPU for all trials, without their workers" in many and "without its workers" in many
     assert "of CPU for all trials" in alone and "workers" not in alone
+
+
+def test_a_curve_goes_on_over_all_seeds_where_one_was_stopped_early(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    path = run / "trials" / "fedavg_seed-1" / "result.json"
+    facts = json.loads(path.read_text())
+    for stopped, expected in ((False, 0.9), (True, 0.7)):
+        early = {**facts["rows"][1], "round": 1, "loss": 0.5}
+        write_facts(path, {**facts, "rows": [facts["rows"][0], early], "final": early, "stopped": stopped})
+        fedavg = next(entry for entry in read_groups([run])[0].entries if entry.label == "fedavg")
+        assert [number for number, _ in fedavg.curve("loss")] == [0, 1, 2]
+        assert fedavg.curve("loss")[-1][1].mean == pytest.approx(expected)
+        assert ("then: fedavg." in write_experiment_report(run).read_text()) is stopped
