@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,7 +195,7 @@ def _name_run(store: StateStore, config: FederationConfig, start: Callable[[], B
 @contextlib.contextmanager
 def open_grid(
     client_app: App, devices: Sequence[Path], *, engine: EngineConfig
-) -> Iterator[tuple[InProcessGrid | ChurnGrid, Timing | None]]:
+) -> Iterator[tuple[InProcessGrid | ChurnGrid, Timing]]:
     """Open the grid of an engine, with the clock by which its devices live; both end with the block.
 
     Yields
@@ -202,7 +203,8 @@ def open_grid(
     grid
         Any of them numbers devices from 1001 and keeps first causes in ``failures``.
     timing
-        Virtual time where devices come and go; else ``None``, the real clock.
+        Virtual time where devices come and go; else a clock on which waiting takes no time, since a device
+        answers when it is asked or never.
     """
     configs = [{"device-dir": str(home.resolve())} for home in devices]
     places = engine.places()
@@ -210,10 +212,19 @@ def open_grid(
     with contextlib.ExitStack() as stack:
         grid = stack.enter_context(_grid(client_app, configs, engine, places))
         if engine.churn.calm:
-            yield grid, None
+            yield grid, _no_waiting()
         else:
             restless = ChurnGrid(grid, engine.churn)
             yield restless, restless.timing
+
+
+def _no_waiting() -> Timing:
+    waited = [0.0]
+
+    def wait(seconds: float) -> None:
+        waited[0] += seconds
+
+    return Timing(clock=lambda: time.monotonic() + waited[0], sleep=wait)
 
 
 @contextlib.contextmanager

@@ -256,6 +256,16 @@ def test_slow_and_silent_devices_are_late_in_virtual_time(tmp_path: Path) -> Non
     assert torch.equal(state.backbone, again.backbone)
 
 
+def test_nobody_waits_in_real_time_for_devices_that_will_not_answer(tmp_path: Path) -> None:
+    """A buffer that nobody is left to fill is given up at its deadline of ten minutes, in no time."""
+    config = dataclasses.replace(CONFIG, mode="buffered", rounds=2)
+    began = time.monotonic()
+    state, failures = outcome(tmp_path, EngineConfig(), app_of(failing=range(6)), config)
+    assert time.monotonic() - began < config.deadline_s / 2
+    assert [report.accepted for report in state.reports] == [0, 0] and len(failures) == 12
+    assert all(report.seconds >= config.deadline_s for report in state.reports)
+
+
 def test_the_first_cause_of_a_context_is_found() -> None:
     def app(message: Message, context: Context) -> Message:
         try:
