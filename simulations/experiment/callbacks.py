@@ -169,9 +169,10 @@ class TensorBoard:
         self._writers: dict[str, Any] = {}
 
     def on_start(self, trial: str, *, rows: Sequence[Row]) -> None:
-        """Open the trial's file; later rows than those that are kept fall away."""
-        last = rows[-1]["round"] if rows else -1
-        self._writers[trial] = self._make(str(self._folder / trial), purge_step=last + 1)
+        """Open the trial's file and write all rows so far: what an earlier file holds falls away for readers."""
+        self._writers[trial] = self._make(str(self._folder / trial), purge_step=0)
+        for row in rows:
+            self.on_round(trial, row)
 
     def on_round(self, trial: str, row: Row) -> None:
         """Write a row."""
