@@ -27,10 +27,11 @@ from torch import Tensor
 from client.data import load_device
 from client.ledger import Ledger, Reservation
 from client.paths import witness_folder
+from client.placement import COMPUTE, place
 from client.policy import load_policy
 from client.rest import note_rest
 from client.secure_stages import Stage, answer
-from client.trainer import Trainer, local_training, round_seed
+from client.trainer import Placed, Trainer, local_training, round_seed
 from shared_model.errors import (
     BudgetError,
     CompatibilityError,
@@ -97,6 +98,7 @@ class _Answered(EaselError):
 
 def _reply(message: Message, context: Context, train: Trainer, log: Logger) -> Message:
     folder, simulated = device_folder(context)
+    train = Placed(train, place(str(context.node_config.get(COMPUTE) or load_device(folder).device)))
     if SECURE in message.content:
         return Message(_secure_reply(folder, message, simulated=simulated, train=train, log=log), reply_to=message)
     request, vector = read_request(message)
@@ -309,8 +311,10 @@ def _secure_reply(folder: Path, message: Message, *, simulated: bool, train: Tra
         paid.append((ledger, reservation))
         return delta
 
+    coins = _coins(folder, stage.request, simulated=simulated) if stage.request else os.urandom
+    policy = load_policy(folder, simulated=simulated)
     try:
-        found = answer(folder, stage, policy=load_policy(folder, simulated=simulated), size=_size, train=trained)
+        found = answer(folder, stage, policy=policy, size=_size, train=trained, coins=coins)
     except PrivacyError as error:
         if started:
             raise

@@ -20,6 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from client.placement import DEVICES, GPUS, known
 from shared_model.config import HeadConfig, load_toml, to_dict
 from shared_model.errors import ConfigError, InputError, MissingError, PictureError
 from shared_model.files import read_bytes, write_atomic
@@ -57,6 +58,8 @@ class DeviceConfig:
         Side of a record in pixels.
     seed
         Seed of pairing, crops and drafts; stays on the device.
+    device
+        Where training computes, see :func:`client.placement.known`.
     head
         How the frozen heads that draft the records are built.
     """
@@ -69,6 +72,7 @@ class DeviceConfig:
     artworks: int = 16
     size_px: int = 128
     seed: int = 0
+    device: str = "cpu"
     head: HeadConfig = field(default_factory=HeadConfig)
 
     def __post_init__(self) -> None:
@@ -80,6 +84,8 @@ class DeviceConfig:
             raise ConfigError("records must be between 1 and 100000, artworks between 1 and 1000")
         if self.size_px % 4 or not _LEAST_PX <= self.size_px <= 1024:
             raise ConfigError(f"size_px must be a multiple of 4 from {_LEAST_PX} to 1024, not {self.size_px}")
+        if not known(self.device):
+            raise ConfigError(f"device must be one of {', '.join(DEVICES)}, not {self.device!r}", hint=GPUS)
 
 
 def load_device(folder: Path | str) -> DeviceConfig:
@@ -240,8 +246,8 @@ def _write(path: Path, records: Batch, digest: str) -> None:
 
 
 def _digest(config: DeviceConfig, photos: Sequence[Path], arts: Sequence[Path]) -> str:
-    """Identify everything that the records are made from; budget and delta do not matter."""
-    ignored = ("art", "delta", "max_epsilon", "photos")
+    """Identify everything that the records are made from; budget, delta and where training computes do not matter."""
+    ignored = ("art", "delta", "device", "max_epsilon", "photos")
     shape = {key: value for key, value in to_dict(config).items() if key not in ignored}
     files = [_name(path, config.photos) for path in photos], [_name(path, config.art) for path in arts]
     facts = [(path.stat().st_size, path.stat().st_mtime_ns) for path in (*photos, *arts)]

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from client.placement import DEVICES, available_devices, place
 from shared_model.backbone import Backbone
 from shared_model.config import ModelConfig
-from shared_model.errors import CompatibilityError, InputError, MissingError
+from shared_model.errors import CompatibilityError, InputError
 from shared_model.explain import Explanation, explain
 from shared_model.head import Head
 from shared_model.scene import Origin
@@ -23,7 +24,6 @@ from shared_model.stylize import ROWS, Options, Watch, stylize
 
 __all__ = ["DEVICES", "PRECISIONS", "Engine", "Plan", "available_devices", "native_bf16", "plan"]
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _FEWEST_ROWS = 8  # of a large photo, finished at once when memory is short
@@ -43,16 +43,6 @@ class Plan:
 
     device: torch.device
     dtype: torch.dtype
-
-
-def available_devices() -> tuple[str, ...]:
-    """Return the devices of this machine, fastest first; the last is always ``cpu``."""
-    found = []
-    if torch.cuda.is_available():
-        found.append("cuda")
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    return (*found, "cpu")
 
 
 def native_bf16(device: str) -> bool:
@@ -98,19 +88,12 @@ def plan(
     InputError
         If device or precision is unknown.
     """
-    present = available_devices() if available is None else available
-    if device not in DEVICES:
-        raise InputError(f"unknown device {device!r}", hint=f"one of {', '.join(DEVICES)}")
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}", hint=f"one of {', '.join(PRECISIONS)}")
-    if device != "auto" and device not in present:
-        raise MissingError(
-            f"there is no {device} device that torch can use here", hint=f"use --device auto or {present[0]}"
-        )
-    chosen = present[0] if device == "auto" else device
+    chosen = place(device, available=available)
     if precision == "auto":
-        precision = "bf16" if bf16(chosen) else "fp32"
-    return Plan(device=torch.device(chosen), dtype=_DTYPES[precision])
+        precision = "bf16" if bf16(chosen.type) else "fp32"
+    return Plan(device=chosen, dtype=_DTYPES[precision])
 
 
 class Engine:

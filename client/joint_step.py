@@ -50,7 +50,7 @@ class JointStep:
                 batch.select(range(start, min(start + chunk, len(batch)))), draws, penalty=penalty
             )
             for parameter, row in zip((*self._painters, *self._critics), rows, strict=True):
-                parameter.grad_sample = row  # type: ignore[attr-defined]
+                parameter.grad_sample = row.cpu()  # type: ignore[attr-defined]
             self._optimizer.signal_skip_step(start + chunk < len(batch))
             self._optimizer.step()
             self._optimizer.zero_grad()

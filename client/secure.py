@@ -28,6 +28,7 @@ from torch import Tensor
 from client.secure_state import Memory, SecureState
 from shared_model.errors import FederationError, MissingError, PrivacyError
 from shared_model.messages import RoundRequest
+from shared_model.noise import Entropy
 from shared_model.secure_sum import Normal, Ring, Words, add_pair_mask, commitment, encode, expand
 from shared_model.secure_terms import SecureTerms
 from shared_model.secure_terms import threshold as needed_shares
@@ -149,6 +150,7 @@ def mask(
     least_peers: int,
     train: Callable[[], Tensor],
     normal: Normal | None = None,
+    coins: Entropy = os.urandom,
 ) -> Words:
     """Train, and return the clipped update with its noise share under all masks.
 
@@ -162,6 +164,8 @@ def mask(
         Pays for and makes the update; called only when everything else is right.
     normal
         Where the noise comes from; the operating system by default.
+    coins
+        By which the update is rounded to the grid; protection does not rest on them.
 
     Raises
     ------
@@ -177,7 +181,7 @@ def mask(
     if len(set(sources)) != len(sources) or len(sources) < max(least_peers, state.threshold - 1):
         raise PrivacyError(f"only {len(set(sources))} other devices would hide this one; too few")
     delta = train()
-    words = encode(delta, ring) if normal is None else encode(delta, ring, normal=normal)
+    words = encode(delta, ring, entropy=coins) if normal is None else encode(delta, ring, entropy=coins, normal=normal)
     private = _private(state.mask_private)
     for source in sources:
         secret = flower.agree(private, flower.from_bytes(bytes.fromhex(peers[source])))

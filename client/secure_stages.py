@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from client.policy import Policy
 from client.secure_state import Memory
 from shared_model.errors import FederationError
 from shared_model.messages import RoundRequest
+from shared_model.noise import Entropy
 from shared_model.secure_sum import Words
 from shared_model.secure_terms import STAGES, SecureTerms
 
@@ -59,7 +61,13 @@ class Answer:
 
 
 def answer(
-    folder: Path, stage: Stage, *, policy: Policy, size: Callable[[RoundRequest], int], train: Callable[[], Tensor]
+    folder: Path,
+    stage: Stage,
+    *,
+    policy: Policy,
+    size: Callable[[RoundRequest], int],
+    train: Callable[[], Tensor],
+    coins: Entropy = os.urandom,
 ) -> Answer:
     """Answer one stage; the device's other processes wait meanwhile.
 
@@ -75,6 +83,8 @@ def answer(
         Length of the update that a request asks for.
     train
         Pays for and makes the update.
+    coins
+        By which the update is rounded (:func:`client.secure.mask`).
 
     Raises
     ------
@@ -97,7 +107,7 @@ def answer(
             values = _shares(memory, stage, least=least)
             return Answer(state.run, state.round, values)
         if stage.name == "masked":
-            return _masked(memory, stage, least=least, size=size, train=train)
+            return _masked(memory, stage, least=least, size=size, train=train, coins=coins)
         survivors = _integers(stage.values, "survivors")
         about, shares = secure.open_round(memory, attempt=stage.attempt, survivors=survivors, least_peers=least)
         return Answer(state.run, state.round, {"about": about, "shares": shares})
@@ -124,7 +134,13 @@ def _shares(memory: Memory, stage: Stage, *, least: int) -> dict[str, Value]:
 
 
 def _masked(
-    memory: Memory, stage: Stage, *, least: int, size: Callable[[RoundRequest], int], train: Callable[[], Tensor]
+    memory: Memory,
+    stage: Stage,
+    *,
+    least: int,
+    size: Callable[[RoundRequest], int],
+    train: Callable[[], Tensor],
+    coins: Entropy,
 ) -> Answer:
     request, terms = _agreed(stage)
     words = secure.mask(
@@ -136,6 +152,7 @@ def _masked(
         sealed=_strings(stage.values, "sealed"),
         least_peers=least,
         train=train,
+        coins=coins,
     )
     return Answer(request.run, request.round, words=words)
 

@@ -7,9 +7,11 @@ packed and noted after (:mod:`client.app`). So a trainer can make an update usel
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from client.data import load_records
@@ -18,7 +20,7 @@ from client.private_training import train_example_level, train_user_level
 from shared_model.backbone import Backbone
 from shared_model.messages import RoundRequest
 
-__all__ = ["Trainer", "local_settings", "local_training", "round_seed"]
+__all__ = ["Placed", "Trainer", "local_settings", "local_training", "round_seed"]
 
 
 class Trainer(Protocol):
@@ -30,7 +32,8 @@ class Trainer(Protocol):
         Parameters
         ----------
         backbone
-            As the server sent it; left as it is.
+            As the server sent it, where training is to compute (:class:`Placed`); its numbers are left as
+            they are.
         folder
             The device's own folder.
         request
@@ -41,9 +44,29 @@ class Trainer(Protocol):
         Returns
         -------
         Tensor
-            New minus old parameters, (P,) float32, in the order of :mod:`shared_model.split`; the
+            New minus old parameters, (P,) float32 on the CPU, in the order of :mod:`shared_model.split`; the
             caller clips it. At unit ``"example"`` it must be private already.
         """
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A trainer whose backbone is put on a device first; all that is private stays on the CPU.
+
+    Parameters
+    ----------
+    inner
+        Trains.
+    device
+        Where.
+    """
+
+    inner: Trainer
+    device: torch.device
+
+    def __call__(self, backbone: Backbone, folder: Path, request: RoundRequest, *, seed: int) -> Tensor:
+        """Train there; see :class:`Trainer`."""
+        return self.inner(backbone.to(self.device), folder, request, seed=seed)
 
 
 def local_settings(request: RoundRequest) -> LocalSettings:

@@ -8,7 +8,7 @@ release: a buffer that does not fill is released, or skipped, at the deadline.
 
 Guarantees
     A weight is at most 1, so an update's norm stays within the clip. A device is asked at most once per
-    release, by its own ledger too. Privacy takes no credit for sampling, since there is none: user level
+    attempt at a release, by its own ledger too. Privacy takes no credit for sampling, since there is none: user level
     is accounted with correlated noise and a separation between *releases* of ``min_separation -
     max_staleness``, since devices keep ``min_separation`` between the releases at which they are asked
     and an update may come up to ``max_staleness`` later. Every release is charged before its first
@@ -19,7 +19,8 @@ Assumes
     no noise of this size hides.)
 Edge cases
     A crash loses the buffer, which released nothing, and what was under way: the release is repeated
-    under its charge, with other devices; those that answered decline when they are asked too early.
+    under its charge. Where noise is correlated it asks other devices, since those that answered would
+    decline; else it may ask the same ones, as a repeated round does.
     Updates later than ``max_staleness`` are dropped as "too old", devices that never answer as "late".
 """
 
@@ -65,7 +66,7 @@ class Flight:
         tools = self._tools
         nodes = present(tools)
         started = tools.timing.clock()
-        state, current = reserve(tools, state, ())
+        state, current = reserve(tools, self._forget_interrupted(state), ())
         first = self.idle(state, nodes)
         state, account = charge(tools, state, first)
         window = _Window(self, state, current.request, account)
@@ -83,6 +84,12 @@ class Flight:
         seconds = tools.timing.clock() - started
         state = reported(state, asked=window.count, bytes_down=window.bytes_down, seconds=seconds)
         return finish(tools, state, window.replies)
+
+    def _forget_interrupted(self, state: RoundState) -> RoundState:
+        """Let devices be asked again that were asked before a crash, unless their ledgers forbid it."""
+        if self._tools.config.factorization is not None:
+            return state
+        return dataclasses.replace(state, asked={n: r for n, r in state.asked.items() if r <= state.round})
 
     def idle(self, state: RoundState, nodes: tuple[int, ...]) -> tuple[int, ...]:
         """Choose among connected devices those that get the free places."""

@@ -97,7 +97,18 @@ def located(error: ConfigError, values: Mapping[str, Any], *, place: Place) -> C
     return ConfigError(f"{place.at(key)}: {error.message}", hint=hint)
 
 
-def _convert(value: Any, kind: Any, *, key: str, place: Place) -> Any:
+#: Types as people who write TOML call them.
+_WORDS: Mapping[Any, str] = {
+    bool: "true or false",
+    float: "a number",
+    int: "a whole number",
+    str: "text in quotes",
+    tuple: "a list",
+    Mapping: "a table",
+}
+
+
+def _convert(value: Any, kind: Any, *, key: str, place: Place, of: str = "") -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{place.at(key)}: {key!r}{place.table} must be a table, not {value!r}")
@@ -114,12 +125,16 @@ def _convert(value: Any, kind: Any, *, key: str, place: Place) -> Any:
     if typing.get_origin(kind) is tuple and isinstance(value, list):
         item = typing.get_args(kind)[0]
         if dataclasses.is_dataclass(item) and isinstance(item, type):
+            if not all(isinstance(entry, Mapping) for entry in value):
+                raise ConfigError(f"{place.at(key)}: {key!r}{place.table} must be a list of tables, not {value!r}")
             return tuple(parse(entry, item, source=place.inside(key, at)) for at, entry in enumerate(value))
-        return tuple(value)
+        if item not in _WORDS:
+            return tuple(value)
+        return tuple(_convert(entry, item, key=key, place=place, of="every item of ") for entry in value)
     plain = typing.get_origin(kind) or kind
     if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
-        name = getattr(plain, "__name__", plain)
-        raise ConfigError(f"{place.at(key)}: {key!r}{place.table} must be {name}, not {value!r}")
+        name = _WORDS.get(plain, getattr(plain, "__name__", plain))
+        raise ConfigError(f"{place.at(key)}: {of}{key!r}{place.table} must be {name}, not {value!r}")
     return value
 
 

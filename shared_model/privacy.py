@@ -168,9 +168,10 @@ def private_optimizer(
 
     Assumes
     -------
-    The caller fills ``p.grad_sample`` of every parameter with shape (N, *p.shape), one row per
-    record, finite, and never puts one record into two rows. ``expected_batch`` is public. The
-    clip is float32 arithmetic: norms can exceed the bound by a relative 1e-6.
+    The caller fills ``p.grad_sample`` of every parameter with shape (N, *p.shape) on the CPU, wherever
+    the parameter is, one row per record, finite, and never puts one record into two rows.
+    ``expected_batch`` is public. The clip is float32 arithmetic: norms can exceed the bound by a
+    relative 1e-6.
 
     Edge cases
     ----------
@@ -200,9 +201,9 @@ def private_optimizer(
                 parameters=sum(parameter.numel() for parameter in self.params),
             )
             for parameter in self.params:
-                noise = secure_normal(parameter.shape, std=std).to(parameter.device)
+                noise = secure_normal(parameter.shape, std=std)
                 total = to_lattice(parameter.summed_grad, step=lattice(std) if std else 0.0).view_as(parameter)
-                parameter.grad = (total + noise).to(parameter.dtype)
+                parameter.grad = (total + noise).to(parameter.dtype).to(parameter.device)
                 parameter.summed_grad._processed = True  # opacus refuses to release one sum twice
 
     accountant = PRVAccountant()

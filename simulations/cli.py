@@ -250,21 +250,37 @@ def _parser() -> argparse.ArgumentParser:
         "bench",
         help="measure speed on this machine, side by side with a peer",
         description="Time stylising against the network of Johnson et al. 2016, and private against plain training; "
-        "weigh the latter two.",
+        "weigh the latter two. With `engines`: client-rounds a second, processor time and memory of simulation "
+        "engines.",
         epilog="examples:\n  easel-sim bench --sizes 512 1024\n  easel-sim bench engines --clients 100\n\n"
         + EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     bench.add_argument("what", nargs="?", choices=("engines",), help="engines: simulation engines beside each other")
-    bench.add_argument("--engines", nargs="+", default=["in-process", "processes", "ray", "flower", "pfl"], metavar="E")
-    bench.add_argument("--clients", type=int, nargs="+", default=[100, 1000], metavar="N", help="clients in a round")
+    engines = ["in-process", "processes", "ray", "flower", "pfl"]
     bench.add_argument(
-        "--parameters", type=int, nargs="+", default=[1_000, 1_000_000], metavar="P", help="of the model"
+        "--engines", nargs="+", default=engines, metavar="E", help=f"engines: some of {', '.join(engines)} (all)"
     )
     bench.add_argument(
-        "--pfl-python", default="", metavar="FILE", help="a Python that has pfl-research (pip install pfl==0.6.0)"
+        "--clients", type=int, nargs="+", default=[100, 1000], metavar="N", help="engines: in a round (100 1000)"
     )
-    bench.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], metavar="PX", help="sides of the photo")
+    bench.add_argument(
+        "--parameters",
+        type=int,
+        nargs="+",
+        default=[1_000, 1_000_000],
+        metavar="P",
+        help="engines: of the model (1000 1000000)",
+    )
+    bench.add_argument(
+        "--pfl-python",
+        default="",
+        metavar="FILE",
+        help="engines: a Python that has pfl-research (pip install pfl==0.6.0); without it pfl is left out",
+    )
+    bench.add_argument(
+        "--sizes", type=int, nargs="+", default=[512, 1024], metavar="PX", help="sides of the photo (512 1024)"
+    )
     study = commands.add_parser(
         "study",
         help="answer a question about the model by a run of its own",

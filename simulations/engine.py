@@ -6,7 +6,7 @@ Guarantees
     The same seed gives the same bits in process, over processes and on Ray, since replies are summed in
     the order in which devices were asked (:mod:`simulations.pooled_grid`) and torch runs with the same
     number of threads; operating-system noise excepted. Computers of another kind in a Ray cluster may
-    round otherwise.
+    round otherwise, and a GPU does: nothing is promised of its last bits.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from client.placement import COMPUTE, DEVICES, GPUS, dealt
 from server.config import FederationConfig
 from server.report import RoundReport
 from server.rounds import begin, run
@@ -62,6 +64,9 @@ class EngineConfig:
         Torch's threads for each device. Another number can change the last bits of what is computed.
     address
         Of a running Ray cluster, ``HOST:PORT``; empty starts Ray on this computer.
+    device
+        Where devices train: ``"cpu"``, ``"cuda"``, ``"mps"``, or ``"auto"`` for the fastest that there is.
+        Workers get the GPUs in turn.
     churn
         How devices behave; by default each answers at once.
     seeded_noise
@@ -73,6 +78,7 @@ class EngineConfig:
     workers: int = 2
     threads: int = 1
     address: str = ""
+    device: str = "cpu"
     churn: ChurnConfig = field(default_factory=ChurnConfig)
     seeded_noise: int = -1
 
@@ -85,6 +91,20 @@ class EngineConfig:
             raise ConfigError(f"threads must be between 1 and 256, not {self.threads}")
         if self.address and self.kind != "ray":
             raise ConfigError("address is that of a Ray cluster", hint='set kind = "ray"')
+        if self.device not in DEVICES:
+            raise ConfigError(f"device must be one of {', '.join(DEVICES)}, not {self.device!r}", hint=GPUS)
+
+    def places(self) -> tuple[str, ...]:
+        """Return the device of each worker, of this process alone where there are none; a cluster has its own.
+
+        Raises
+        ------
+        MissingError
+            If this computer has no such device.
+        """
+        if self.address:
+            return ()
+        return dealt(self.device, 1 if self.kind == "in-process" else self.workers)
 
 
 def federate(
@@ -128,6 +148,8 @@ def federate(
     ------
     FederationError
         If a worker process dies, or Ray cannot be used.
+    MissingError
+        If the device that they are to compute on is not there.
     """
     chosen = engine or EngineConfig()
     with open_grid(client_app, devices, engine=chosen) as (grid, timing):
@@ -173,7 +195,7 @@ def _name_run(store: StateStore, config: FederationConfig, start: Callable[[], B
 @contextlib.contextmanager
 def open_grid(
     client_app: App, devices: Sequence[Path], *, engine: EngineConfig
-) -> Iterator[tuple[InProcessGrid | ChurnGrid, Timing | None]]:
+) -> Iterator[tuple[InProcessGrid | ChurnGrid, Timing]]:
     """Open the grid of an engine, with the clock by which its devices live; both end with the block.
 
     Yields
@@ -181,35 +203,54 @@ def open_grid(
     grid
         Any of them numbers devices from 1001 and keeps first causes in ``failures``.
     timing
-        Virtual time where devices come and go; else ``None``, the real clock.
+        Virtual time where devices come and go; else a clock on which waiting takes no time, since a device
+        answers when it is asked or never.
     """
     configs = [{"device-dir": str(home.resolve())} for home in devices]
+    places = engine.places()
     keep_freed_memory()
     with contextlib.ExitStack() as stack:
-        grid = stack.enter_context(_grid(client_app, configs, engine))
+        grid = stack.enter_context(_grid(client_app, configs, engine, places))
         if engine.churn.calm:
-            yield grid, None
+            yield grid, _no_waiting()
         else:
             restless = ChurnGrid(grid, engine.churn)
             yield restless, restless.timing
 
 
+def _no_waiting() -> Timing:
+    waited = [0.0]
+
+    def wait(seconds: float) -> None:
+        waited[0] += seconds
+
+    return Timing(clock=lambda: time.monotonic() + waited[0], sleep=wait)
+
+
 @contextlib.contextmanager
-def _grid(client_app: App, configs: Sequence[dict[str, str]], engine: EngineConfig) -> Iterator[InProcessGrid]:
+def _grid(
+    client_app: App, configs: Sequence[dict[str, str]], engine: EngineConfig, places: Sequence[str]
+) -> Iterator[InProcessGrid]:
     before = torch.get_num_threads()
     torch.set_num_threads(engine.threads)
     try:
         if engine.kind == "in-process":
-            yield InProcessGrid(client_app, configs)
+            yield InProcessGrid(client_app, [{**config, COMPUTE: places[0]} for config in configs])
         elif engine.kind == "processes":
             from simulations.workers import processes
 
-            with processes(client_app, count=engine.workers, threads=engine.threads) as local:
+            with processes(client_app, count=engine.workers, threads=engine.threads, places=places) as local:
                 yield PooledGrid(local, configs)
         else:
             from simulations.ray_workers import ray_workers
 
-            with ray_workers(client_app, count=engine.workers, threads=engine.threads, address=engine.address) as far:
+            with ray_workers(
+                client_app,
+                count=engine.workers,
+                threads=engine.threads,
+                address=engine.address,
+                device=engine.device,
+            ) as far:
                 yield PooledGrid(far, configs)
     finally:
         torch.set_num_threads(before)

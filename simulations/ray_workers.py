@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import warnings
@@ -16,8 +17,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import torch
 from flwr.app import ArrayRecord, Context, Error, Message
 
+from client.placement import COMPUTE
 from shared_model.errors import ConfigError, FederationError, MissingError
 from simulations.device_call import App, become_task, call_device, said
 from simulations.pooled_grid import Answer
@@ -26,6 +29,7 @@ from simulations.workers import Shelf
 __all__ = ["RayWorkers", "ray_workers"]
 
 _CAUSE = "\x00"  # parts an error's reason from its first cause on the way here
+_GPU = ("auto", "cuda")
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
 
 
@@ -75,15 +79,15 @@ class RayWorkers:
 class _RayDevice:
     """The app as it runs in an actor; what goes wrong travels with the reply."""
 
-    def __init__(self, app: App, *, threads: int) -> None:
-        self._app, self._threads = app, threads
+    def __init__(self, app: App, *, threads: int, device: str) -> None:
+        self._app, self._threads, self._device = app, threads, device
 
     def __call__(self, message: Message, context: Context) -> Message:
         import ray
-        import torch
 
         torch.set_num_threads(self._threads)
         become_task()
+        context.node_config[COMPUTE] = self._device  # of several GPUs Ray shows an actor only its own
         for name, ticket in message.__dict__.pop("easel_tickets", {}).items():
             record: ArrayRecord = ray.get(ticket)
             message.content[name] = record
@@ -94,7 +98,7 @@ class _RayDevice:
 
 
 @contextlib.contextmanager
-def ray_workers(app: App, *, count: int, threads: int, address: str = "") -> Iterator[RayWorkers]:
+def ray_workers(app: App, *, count: int, threads: int, address: str = "", device: str = "cpu") -> Iterator[RayWorkers]:
     """Start Flower's actors for an app, and stop them in the end.
 
     Parameters
@@ -107,6 +111,8 @@ def ray_workers(app: App, *, count: int, threads: int, address: str = "") -> Ite
         Torch's threads in each.
     address
         Of a running cluster's head, ``HOST:PORT``; empty starts Ray on this computer alone.
+    device
+        Where actors compute: one of :data:`client.placement.DEVICES`.
 
     Raises
     ------
@@ -115,7 +121,7 @@ def ray_workers(app: App, *, count: int, threads: int, address: str = "") -> Ite
     MissingError
         If Ray is not installed.
     FederationError
-        If there is no cluster at the address, or it offers no CPU.
+        If there is no cluster at the address, or it offers no CPU, or no GPU where one is asked for.
     """
     for key, value in _QUIET.items():
         os.environ.setdefault(key, value)
@@ -127,14 +133,18 @@ def ray_workers(app: App, *, count: int, threads: int, address: str = "") -> Ite
         _check_address(address)
     init: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     init |= {"address": address} if address else {"num_cpus": count, "address": "local"}
-    device = _RayDevice(app, threads=threads)
+    if not address and device in _GPU:
+        init["num_gpus"] = torch.cuda.device_count()
     backend = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 backend = RayBackend({"init_args": init, "client_resources": {"num_cpus": 1}})
-                backend.build(lambda: device)  # type: ignore[arg-type, return-value]
+                share = _gpu_share(device)
+                backend.client_resources["num_gpus"] = share
+                placed = _RayDevice(app, threads=threads, device="cuda" if share else device)
+                backend.build(lambda: placed)  # type: ignore[arg-type, return-value]
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise FederationError(f"Ray cannot be used: {said(error)}", hint="see docs/simulation.md") from error
         with ThreadPoolExecutor(max(1, backend.num_workers)) as pool:
@@ -142,6 +152,21 @@ def ray_workers(app: App, *, count: int, threads: int, address: str = "") -> Ite
     finally:
         if backend is not None:
             backend.terminate()
+
+
+def _gpu_share(device: str) -> float:
+    """Return how much of a GPU each actor gets: as many actors as a node has CPUs share its GPUs evenly."""
+    import ray
+
+    if device not in _GPU:
+        return 0.0
+    nodes = [node["Resources"] for node in ray.nodes()]  # type: ignore[no-untyped-call]
+    crowds: list[int] = [math.ceil(node["CPU"] / node["GPU"]) for node in nodes if node.get("GPU") and node.get("CPU")]
+    if crowds:
+        return math.floor(1e4 / max(crowds)) / 1e4  # Ray counts in ten-thousandths
+    if device == "cuda":
+        raise FederationError("the Ray cluster offers no GPU", hint='set device = "cpu" or "auto"')
+    return 0.0
 
 
 def _check_address(address: str) -> None:

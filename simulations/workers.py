@@ -14,7 +14,7 @@ import pickle
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 
+from client.placement import COMPUTE
 from shared_model.errors import FederationError
 from simulations.allocator import keep_freed_memory
 from simulations.device_call import App, become_task, call_device
@@ -155,7 +156,9 @@ class Processes:
 
 
 @contextlib.contextmanager
-def processes(app: App, *, count: int, threads: int, method: str = "") -> Iterator[Processes]:
+def processes(
+    app: App, *, count: int, threads: int, method: str = "", places: Sequence[str] = ("cpu",)
+) -> Iterator[Processes]:
     """Start worker processes for an app, and stop them in the end.
 
     Parameters
@@ -168,6 +171,8 @@ def processes(app: App, *, count: int, threads: int, method: str = "") -> Iterat
         Torch's threads in each.
     method
         How Python starts them: ``"forkserver"`` (the default where there is one) or ``"spawn"``.
+    places
+        Where they compute, in turn (:func:`client.placement.dealt`).
     """
     from ray import cloudpickle  # the only pickler here that takes such functions along
 
@@ -178,9 +183,9 @@ def processes(app: App, *, count: int, threads: int, method: str = "") -> Iterat
     with shared_folder() as folder, tempfile.TemporaryDirectory(prefix="easel-") as name:
         spare = Path(name)
         made: bytes = cloudpickle.dumps(app)  # type: ignore[no-untyped-call]
-        pool = ProcessPoolExecutor(
-            count, mp_context=context, initializer=partial(_start, made, threads, (folder, spare))
-        )
+        turn = context.Value("i", 0)
+        start = partial(_start, made, threads, (folder, spare), tuple(places), turn)
+        pool = ProcessPoolExecutor(count, mp_context=context, initializer=start)
         workers = Processes(pool, count=count, folder=folder, spare=spare)
         try:
             yield workers
@@ -193,17 +198,21 @@ class _Worker:
     """What a worker process knows."""
 
     app: App | None = None
+    place: str = "cpu"
     records: dict[str, ArrayRecord] = {}  # noqa: RUF012 one process, one worker
     slots: dict[Path, Slot] = {}  # noqa: RUF012
 
 
-def _start(app: bytes, threads: int, folders: tuple[Path, ...]) -> None:
+def _start(app: bytes, threads: int, folders: tuple[Path, ...], places: tuple[str, ...], turn: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
     follow_parent(*folders)
     keep_freed_memory()
     torch.set_num_threads(threads)
     become_task()
     _Worker.app = pickle.loads(app)
+    with turn.get_lock():
+        _Worker.place = places[turn.value % len(places)]
+        turn.value += 1
 
 
 def _work(path: Path, packed: bytes) -> bytes:
@@ -215,6 +224,7 @@ def _work(path: Path, packed: bytes) -> bytes:
     for name, ticket in tickets.items():
         light.content[name] = _record(ticket)
     assert _Worker.app is not None
+    context.node_config[COMPUTE] = _Worker.place
     reply, cause = call_device(_Worker.app, light, context)
     return slot.pack((reply, cause, context))
 

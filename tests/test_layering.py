@@ -44,7 +44,7 @@ PRIVATE = frozenset(
 # They hold private things too, and hand the upload's builder what it may send.
 QUIET = PRIVATE | frozenset(
     "client.data client.job_queue client.jobs client.joint_step client.ledger client.ledger_file "
-    "client.local_settings "
+    "client.local_settings client.placement "
     "client.film client.films client.footage client.live_show client.live_view client.reel client.watch "
     "shared_model.tags "
     "client.private_training client.secure_state client.trainer shared_model.secure_sum shared_model.secure_terms "

@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-epsilon", type=float, metavar="E", help="your privacy budget for good (default: 8; can only be lowered)"
     )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), help="where training computes from now on (default: cpu)"
+    )
     parser.add_argument("--folder", type=Path, metavar="DIR", help="the device folder (default: in $EASEL_HOME)")
     parser.add_argument("--enroll-only", action="store_true", help="join, but do not start taking part now")
     parser.add_argument("--json", action="store_true", help="print facts as JSON")
@@ -97,7 +100,7 @@ def _change(folder: Path, membership: Membership, arguments: argparse.Namespace)
             f"this device has joined {membership.server} as {membership.name!r} already",
             hint="easel leave first, or use another --folder",
         )
-    if any(getattr(arguments, name) is not None for name in ("photos", "art", "max_epsilon")):
+    if any(getattr(arguments, name) is not None for name in ("photos", "art", "max_epsilon", "device")):
         config = _device(load_device(folder), arguments)
         _open_ledger(folder, config)
         write_device(folder, config)
@@ -106,6 +109,7 @@ def _change(folder: Path, membership: Membership, arguments: argparse.Namespace)
 def _device(known: DeviceConfig | None, arguments: argparse.Namespace) -> DeviceConfig:
     """Return the settings of the device, with pictures that can be found."""
     from client.data import DeviceConfig
+    from client.placement import place
     from shared_model.images import find_pictures
 
     given = {
@@ -119,9 +123,10 @@ def _device(known: DeviceConfig | None, arguments: argparse.Namespace) -> Device
         config = DeviceConfig(photos=given["photos"], art=given["art"])
     else:
         config = dataclasses.replace(known, **given)
-    if arguments.max_epsilon is None:
-        return config
-    return dataclasses.replace(config, max_epsilon=arguments.max_epsilon)
+    changed = {name: getattr(arguments, name) for name in ("max_epsilon", "device")}
+    config = dataclasses.replace(config, **{name: value for name, value in changed.items() if value is not None})
+    place(config.device)
+    return config
 
 
 def _open_ledger(folder: Path, config: DeviceConfig) -> None:
@@ -135,12 +140,15 @@ def _open_ledger(folder: Path, config: DeviceConfig) -> None:
 def _take_part(folder: Path, membership: Membership, *, say: Callable[[str], None]) -> None:
     """Supervise the SuperNode until interrupted."""
     from client.conditions import read_machine
+    from client.data import load_device
     from client.enrolment import free_port
+    from client.placement import place
     from client.policy import load_policy
     from client.rest import rest_objections
     from client.supernode import SuperNode, command, end_orphan
     from client.supervisor import Supervisor
 
+    place(load_device(folder).device)
     home, budget = membership.node(folder), _Budget(folder)
     if end_orphan(home):
         say("ended the SuperNode of an earlier start")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -136,11 +137,16 @@ def bench_engines(
     Raises
     ------
     InputError
-        For an unknown engine, or where ``/proc`` is not there to measure with.
+        For an unknown engine, nothing to do, an interpreter that is none, or where ``/proc`` is not there to
+        measure with.
     """
     unknown = [name for name in engines if name not in ENGINES]
     if unknown:
         raise InputError(f"there is no engine {unknown[0]!r}", hint=f"choose from {', '.join(ENGINES)}")
+    if not engines or not sizes or min(min(size) for size in sizes) < 1:
+        raise InputError("clients and parameters must be at least 1")
+    if pfl_python and shutil.which(pfl_python) is None:
+        raise InputError(f"{pfl_python} is not a program", hint="--pfl-python names the python of an environment")
     if not Path("/proc/self/smaps_rollup").exists():
         raise InputError("the engines' processes are measured through Linux' /proc, which is not here")
     chosen = [name for name in engines if name != "pfl" or pfl_python]

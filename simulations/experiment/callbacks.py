@@ -11,6 +11,7 @@ import cProfile
 import io
 import json
 import math
+import os
 import pstats
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from shared_model.files import read_bytes, write_atomic
 from shared_model.split import flatten, unflatten
 from simulations.experiment.rows import Row
 from simulations.experiment.settings import CallbackConfig
+from simulations.experiment.sinks import require_parquet
 
 __all__ = ["Average", "Callback", "StopTraining", "callbacks_of", "profiled", "should_stop"]
 
@@ -119,16 +121,22 @@ def profiled(kind: str, path: Path) -> Iterator[None]:
         yield
     elif kind == "cprofile":
         profile = cProfile.Profile()
-        with profile:
-            yield
-        stream = io.StringIO()
-        pstats.Stats(profile, stream=stream).sort_stats("tottime").print_stats(40)
-        write_atomic(path, stream.getvalue().encode())
+        try:
+            with profile:
+                yield
+        finally:  # also where a trial is stopped early
+            stream = io.StringIO()
+            pstats.Stats(profile, stream=stream).sort_stats("tottime").print_stats(40)
+            write_atomic(path, stream.getvalue().encode())
     else:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
-            yield
-        table = profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=40)
-        write_atomic(path, table.encode())
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells stderr when it starts and stops
+        profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+        try:
+            with profiler:
+                yield
+        finally:
+            table = profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=40)
+            write_atomic(path, table.encode())
 
 
 def callbacks_of(config: CallbackConfig, folder: Path) -> list[Callback]:
@@ -140,6 +148,8 @@ def callbacks_of(config: CallbackConfig, folder: Path) -> list[Callback]:
         If one needs a package that is not installed.
     """
     made: list[Callback] = []
+    if config.parquet:
+        require_parquet()
     if config.tensorboard:
         made.append(TensorBoard(folder / "tensorboard"))
     if config.wandb:
@@ -159,9 +169,10 @@ class TensorBoard:
         self._writers: dict[str, Any] = {}
 
     def on_start(self, trial: str, *, rows: Sequence[Row]) -> None:
-        """Open the trial's file; later rows than those that are kept fall away."""
-        last = rows[-1]["round"] if rows else -1
-        self._writers[trial] = self._make(str(self._folder / trial), purge_step=last + 1)
+        """Open the trial's file and write all rows so far: what an earlier file holds falls away for readers."""
+        self._writers[trial] = self._make(str(self._folder / trial), purge_step=0)
+        for row in rows:
+            self.on_round(trial, row)
 
     def on_round(self, trial: str, row: Row) -> None:
         """Write a row."""

@@ -21,7 +21,7 @@ def to_markdown(groups: Sequence[Group]) -> str:
         if text := words.privacy(group):
             parts.append(text)
         parts += [answers(kind, found) for kind, found in contrasts(group).items() if found]
-    return "\n\n".join([*parts, words.METHODS]) + "\n"
+    return "\n\n".join([*parts, words.methods(groups)]) + "\n"
 
 
 def table(group: Group) -> str:

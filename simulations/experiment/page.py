@@ -62,7 +62,7 @@ def page_of(groups: Sequence[Group], *, title: str) -> str:
                 "facts": words.facts(shown),
                 "groups": [_group(group, colors) for group in shown],
                 "papers": words.papers(shown),
-                "methods_text": words.METHODS,
+                "methods_text": words.methods(shown),
                 "footer": words.footer(shown),
             },
         )
@@ -167,9 +167,7 @@ def _privacy(group: Group, colors: dict[str, int]) -> Facts | None:
     ]
     if not any(entry.protected for entry in group.entries) or not points:
         return None
-    svg = scatter(
-        points, title="Change of personal loss over epsilon", x_name="epsilon of the nominal fleet, logarithmic"
-    )
+    svg = scatter(points, title="Change of personal loss over epsilon", x_name="epsilon, logarithmic; whose: see above")
     return {"svg": markupsafe.Markup(svg), "keys": [(point.name, point.color) for point in points]}
 
 

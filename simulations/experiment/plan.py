@@ -202,7 +202,8 @@ def check_methods(config: ExperimentConfig, place: Place | None = None) -> None:
         except ConfigError as error:
             named = any(key in error.message for key in method.options)
             raise located(error, method.options if named else {}, place=where.inside("options")) from error
-        if not config.private and (federation.unit == "example" or federation.secure_aggregation):
+        noisy = federation.secure_aggregation and not federation.unprotected
+        if not config.private and (federation.unit == "example" or noisy):
             raise ConfigError(
                 f"{where.at('name')}: {method.title} adds noise on the devices, which cannot be seeded",
                 hint=f'noise = "{NOISES[0]}"',

@@ -13,6 +13,7 @@ from shared_model.backbone import Backbone
 from shared_model.errors import ConfigError, Interrupted
 from shared_model.split import flatten
 from shared_model.weights import default_backbone, load_backbone
+from simulations.engine import KINDS
 from simulations.experiment.callbacks import Callback, callbacks_of
 from simulations.experiment.folder import MARKER, Facts, Folders, claim, read_facts, read_marker, read_plan, write_facts
 from simulations.experiment.measures import Measures
@@ -65,6 +66,8 @@ def run_experiment(
     ------
     InputError
         If the folder holds something else, or a run with other settings, pictures or weights.
+    MissingError
+        If this computer lacks the device to train on, or a package that is asked for.
     FederationError
         If another process works on the run, or no device could take part in a trial.
     Interrupted
@@ -76,6 +79,9 @@ def run_experiment(
     alike = all(cell.config.population == first.population for cell in plan.cells)
     if any(cell.config.backbone != first.backbone for cell in plan.cells):
         raise ConfigError("`backbone` cannot be swept", hint="run one experiment for each backbone")
+    for cell in plan.cells:  # what is missing is said before a folder is taken
+        cell.config.engine.places()
+        callbacks_of(cell.config.callbacks, folder)
     claim(folder, plan, folders=given, weights=_weights(start))
     if not first.private:
         told.warn(NOT_PRIVATE)
@@ -148,7 +154,8 @@ def _run_cell(
             )
             facts = trial.run()
             results.append(facts)
-            console.say(f"[{len(results)}/{total}]{f' {cell.name}' if cell.name else ''} {_line(facts)}")
+            line = _line(facts, alone=config.engine.kind == KINDS[0])
+            console.say(f"[{len(results)}/{total}]{f' {cell.name}' if cell.name else ''} {line}")
             write_tables(home, results, parquet=config.callbacks.parquet, csv=config.callbacks.csv)
     write_tables(home, results, parquet=config.callbacks.parquet, csv=config.callbacks.csv)
     return {"name": cell.name, "changes": dict(cell.changes), "trials": [_final(facts) for facts in results]}
@@ -178,7 +185,7 @@ def _final(facts: Facts) -> Facts:
     return {**{name: facts[name] for name in names}, **final}
 
 
-def _line(facts: Facts) -> str:
+def _line(facts: Facts, *, alone: bool) -> str:
     final = facts["final"]
     parts = [f"{facts['method']}, seed {facts['seed']}:"]
     for key, words in (("personal", "personal loss"), ("worst", "worst tenth"), ("loss", "held-out loss")):
@@ -186,7 +193,7 @@ def _line(facts: Facts) -> str:
             parts.append(f"{words} {final[key]:.4f},")
     if facts["epsilon"] is not None:
         parts.append(f"epsilon {facts['epsilon']:.3g},")
-    return " ".join([*parts, f"{format_seconds(facts['cpu_seconds'])} of CPU"])
+    return " ".join([*parts, f"{format_seconds(facts['cpu_seconds'])} of CPU{'' if alone else ' without workers'}"])
 
 
 def _weights(backbone: Backbone) -> str:

@@ -12,7 +12,7 @@ from shared_model.errors import MissingError
 from shared_model.files import write_atomic
 from simulations.experiment.folder import Facts
 
-__all__ = ["device_rows", "round_rows", "write_tables"]
+__all__ = ["device_rows", "require_parquet", "round_rows", "write_tables"]
 
 _ROUND = (
     "method seed round loss ema_loss personal worst epsilon run_epsilon clip update_norm asked accepted "
@@ -68,14 +68,27 @@ def _csv(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> str:
     return stream.getvalue()
 
 
-def _parquet(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
+def require_parquet() -> None:
+    """Refuse to go on without what writes Parquet.
+
+    Raises
+    ------
+    MissingError
+        If pyarrow is not installed.
+    """
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow.parquet  # noqa: F401
     except ImportError as error:
         raise MissingError(
             "parquet = true needs pyarrow, which is not installed", hint="pip install pyarrow, or use csv"
         ) from error
+
+
+def _parquet(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
+    require_parquet()
+    import pyarrow
+    import pyarrow.parquet
+
     table = pyarrow.table({name: [row[name] for row in rows] for name in columns})
     stream = io.BytesIO()
     pyarrow.parquet.write_table(table, stream)

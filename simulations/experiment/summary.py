@@ -117,7 +117,7 @@ class Entry:
         return float(sum(facts["cpu_seconds"] for facts in self.results)) / max(1, len(self.results))
 
     def curve(self, key: str) -> list[tuple[int, Estimate]]:
-        """Return a measure after each evaluated round.
+        """Return a measure after each evaluated round; a trial that was stopped early stays where it stopped.
 
         Parameters
         ----------
@@ -126,9 +126,11 @@ class Entry:
             of a row, over seeds.
         """
         rounds: dict[int, list[float]] = {}
+        seen = sorted({row["round"] for facts in self.results for row in facts["rows"]})
         for facts in self.results:
-            first = facts["rows"][0].get("devices", ())
-            for row in facts["rows"]:
+            first, last = facts["rows"][0].get("devices", ()), facts["rows"][-1]
+            after = [{**last, "round": number} for number in seen if number > last["round"] and facts.get("stopped")]
+            for row in (*facts["rows"], *after):
                 values = _minus(row.get("devices", ()), first) if key == "change" else _known([row.get(key)])
                 rounds.setdefault(row["round"], []).extend(values)
         return [(number, made) for number, values in sorted(rounds.items()) if (made := _estimate(values)) is not None]

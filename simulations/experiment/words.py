@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from client.console import format_bytes, format_seconds
+from simulations.engine import KINDS
 from simulations.experiment.contrasts import Contrast
 from simulations.experiment.folder import Facts
 from simulations.experiment.summary import Entry, Group
 from simulations.studies.intervals import Estimate
 
-__all__ = ["METHODS", "facts", "footer", "lead", "papers", "privacy", "question", "row", "size"]
+__all__ = ["METHODS", "facts", "footer", "lead", "methods", "papers", "privacy", "question", "row", "size"]
 
 #: Devices from which the worst tenth gets an interval.
 MANY = 20
@@ -39,6 +40,21 @@ _QUESTIONS = {
 }
 
 
+def methods(groups: Sequence[Group]) -> str:
+    """Say what the figures mean, which trials ended early, and what CPU seconds leave out."""
+    early = [entry.label for group in groups for entry in group.entries if any(f.get("stopped") for f in entry.results)]
+    parts = [METHODS]
+    if early:
+        parts.append(f"Stopped early, and compared as they were then: {', '.join(dict.fromkeys(early))}.")
+    if not _alone(groups):
+        parts.append("CPU seconds are those of the experiment's own process, without its workers'.")
+    return " ".join(parts)
+
+
+def _alone(groups: Sequence[Group]) -> bool:
+    return all(group.cell.config.engine.kind == KINDS[0] for group in groups)
+
+
 def lead(groups: Sequence[Group]) -> str:
     """Say what was run."""
     config = groups[0].cell.config
@@ -64,7 +80,12 @@ def facts(groups: Sequence[Group]) -> list[Facts]:
     asked = sum(len(g.cell.config.method) * len(g.cell.config.seeds) for g in groups)
     found.append({"value": str(done), "text": "trials" if done == asked else f"of {asked} trials are finished"})
     seconds = sum(facts["cpu_seconds"] for g in groups for entry in g.entries for facts in entry.results)
-    found.append({"value": format_seconds(seconds), "text": "of CPU for all trials"})
+    found.append(
+        {
+            "value": format_seconds(seconds),
+            "text": f"of CPU for all trials{'' if _alone(groups) else ', without their workers'}",
+        }
+    )
     return found
 
 
@@ -123,22 +144,30 @@ def question(kind: str, found: Sequence[Contrast]) -> Facts:
 
 
 def privacy(group: Group) -> str:
-    """Say whom the epsilons protect."""
+    """Say whom the epsilons protect; where some methods protect a person and some a record, which."""
     protected = [entry for entry in group.entries if entry.protected]
-    if not protected:
-        return ""
-    first = protected[0].results[0]
-    if first["unit"] == "example":
-        return (
-            "Noise is added on the devices, to every gradient of a record: epsilon protects one record of a device, "
-            f"at delta {first['delta']:.0e}, in this very run."
+    people = [entry for entry in protected if entry.results[0]["unit"] == "user"]
+    records = [entry for entry in protected if entry not in people]
+    mixed, parts = bool(people and records), []
+    if people:
+        runs = sorted({entry.run_epsilon for entry in people if entry.run_epsilon is not None})
+        spent = ", ".join(dict.fromkeys(f"{value:.2g}" for value in runs)) or "no bound"
+        parts.append(
+            f"{_whose(people, mixed)} is that of the nominal fleet, at the user level: noise was calibrated for it and "
+            "scaled down to the simulated devices, so that an average is as noisy as that fleet's. The simulated "
+            f"devices themselves are not protected to it: this very run spends epsilon {spent}."
         )
-    runs = {f"{entry.run_epsilon:.2g}" for entry in protected if entry.run_epsilon is not None} or {"no bound"}
-    return (
-        "Epsilon is that of the nominal fleet, at the user level: noise was calibrated for it and scaled down to the "
-        "simulated devices, so that an average is as noisy as that fleet's. The simulated devices themselves are not "
-        f"protected to it: this very run spends epsilon {', '.join(sorted(runs))}."
-    )
+    if records:
+        delta = max(entry.results[0]["delta"] for entry in records)
+        parts.append(
+            f"{_whose(records, mixed)} protects one record of a device, at delta {delta:.0e}, in this very run: noise "
+            "is added on the devices, to the gradients of their records."
+        )
+    return " ".join(parts)
+
+
+def _whose(entries: Sequence[Entry], mixed: bool) -> str:
+    return f"The epsilon of {', '.join(entry.label for entry in entries)}" if mixed else "Epsilon"
 
 
 def papers(groups: Sequence[Group]) -> list[Facts]:

@@ -18,6 +18,7 @@ from logging import getLogger
 from torch import Tensor
 
 from client.data import load_records
+from client.placement import place
 from client.private_training import train_user_level
 from client.trainer import round_seed
 from server.config import FederationConfig
@@ -52,11 +53,11 @@ class _Central:
         if done >= federation.rounds:
             return
         getLogger("easel.sim").warning("central: pools the records of all devices, in a simulation only")
-        records, vector = _pooled(trial), self._vector(trial)
+        records, vector, device = _pooled(trial), self._vector(trial), place(trial.engine.device)
         for number in range(done + 1, federation.rounds + 1):
             request = as_request(federation, trial.start, run=_RUN, round=number, seed=trial.seed)
             settings, seed = settings_of(request, options.solver), round_seed(request, 0)
-            work = with_vector(trial.start, vector)
+            work = with_vector(trial.start, vector).to(device)
             vector = vector + train_user_level(work, records, settings=settings, seed=seed)
             memory.keep(_RUN, number, {"all": vector})
             on_round(Moment(number, with_vector(trial.start, vector), None))

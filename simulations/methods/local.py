@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from client.data import load_device, load_records
+from client.placement import place
 from client.private_training import train_user_level
 from client.trainer import round_seed
 from server.config import FederationConfig
@@ -46,7 +47,7 @@ class _Local:
         for number in range(self.finished(trial) + 1, federation.rounds + 1):
             request = as_request(federation, trial.start, run=_RUN, round=number, seed=trial.seed)
             for device in trial.devices:
-                _train(trial.start, device, request, solver=options.solver)
+                _train(trial, device, request, solver=options.solver)
             on_round(Moment(number, trial.start, None))
 
     def backbone_of(self, trial: Trial, device: int) -> Backbone:
@@ -72,12 +73,12 @@ def _own(start: Backbone, device: Path, *, before: int) -> Tensor:
     return flatten(start) if kept is None else kept["own"]
 
 
-def _train(start: Backbone, device: Path, request: RoundRequest, *, solver: str) -> None:
+def _train(trial: Trial, device: Path, request: RoundRequest, *, solver: str) -> None:
     """Take one device's steps of a round, unless it has taken them before the trial was killed."""
     memory = Memory(device, "local")
     if request.round in memory.rounds(_RUN):
         return
-    own, seed = _own(start, device, before=request.round), round_seed(request, load_device(device).seed)
-    work, records = with_vector(start, own), load_records(device)
+    own, seed = _own(trial.start, device, before=request.round), round_seed(request, load_device(device).seed)
+    work, records = with_vector(trial.start, own).to(place(trial.engine.device)), load_records(device)
     moved = train_user_level(work, records, settings=settings_of(request, solver), seed=seed)
     memory.keep(_RUN, request.round, {"own": own + moved})

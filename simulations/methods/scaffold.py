@@ -84,7 +84,7 @@ class Controlled:
 
 def _corrected(backbone: Backbone, correction: Tensor) -> AfterStep:
     """Return what takes ``rate * correction`` off after each step."""
-    where = slices(backbone)
+    where, correction = slices(backbone), correction.to(next(backbone.parameters()).device)
 
     def correct(moved: Mapping[str, nn.Parameter], rate: float) -> None:
         for name, parameter in moved.items():

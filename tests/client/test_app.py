@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from client import app as module
 from client.app import app, device_folder, pack, read_request
-from client.data import DeviceConfig, write_device
+from client.data import DeviceConfig, load_device, write_device
 from client.ledger import Ledger
 from client.rest import FILE, resting
 from shared_model.backbone import Backbone
@@ -104,6 +104,18 @@ def test_the_upload_is_one_clipped_array_and_nothing_else(ask: Ask, folder: Path
     entry = Ledger.open(folder / "ledger.json").entries()[0]
     assert (entry.run, entry.round, entry.state, entry.bytes_sent) == ("abc", 1, "committed", len(VECTOR) + 4)
     assert (entry.noise_multiplier, entry.sample_rate, entry.unit) == (1.5, 0.001, "user")
+
+
+def test_a_gpu_that_is_gone_declines_before_anything_is_paid(
+    ask: Ask, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    write_device(folder, replace(load_device(folder), device="cuda"))
+    reply = ask()
+    assert (reply.error.code, reply.error.reason) == (103, "MissingError")
+    assert "there is no cuda device" in caplog.text and "Traceback" not in caplog.text
+    assert not (folder / "ledger.json").exists()
+    assert not ask(compute="cpu").has_error(), "the node's own word goes first"
 
 
 def test_a_rest_is_noted_on_a_real_device_only(ask: Ask, folder: Path) -> None:

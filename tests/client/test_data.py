@@ -103,10 +103,10 @@ def test_changed_inputs_make_new_records(device: Path, change: str) -> None:
     assert (device / CACHE).stat().st_mtime_ns != stamp
 
 
-def test_a_new_budget_keeps_the_records(device: Path) -> None:
+def test_a_new_budget_or_gpu_keeps_the_records(device: Path) -> None:
     load_records(device)
     stamp = (device / CACHE).stat().st_mtime_ns
-    configure(device, max_epsilon=2.0, delta=1e-7)
+    configure(device, max_epsilon=2.0, delta=1e-7, device="cuda")
     load_records(device)
     assert (device / CACHE).stat().st_mtime_ns == stamp
 

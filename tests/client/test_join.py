@@ -132,6 +132,27 @@ def test_a_device_joins_one_fleet_and_may_change_its_folders(
     assert len(server) == 1
 
 
+def test_training_may_move_to_another_device(
+    pictures: list[str],
+    server: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("client.placement.available_devices", lambda: ("cpu",))
+    assert join(pictures, "--device", "cuda") == 3
+    assert "there is no cuda device" in capsys.readouterr().err
+    assert server == [], "the code is not used up"
+    assert join(pictures) == 0
+    folder = tmp_path / "home" / "device"
+    assert load_device(folder).device == "cpu"
+    monkeypatch.setattr("client.placement.available_devices", lambda: ("mps", "cpu"))
+    assert main(["join", "--device", "mps", "--enroll-only"]) == 0
+    assert load_device(folder).device == "mps"
+    monkeypatch.setattr("client.placement.available_devices", lambda: ("cpu",))
+    assert main(["join"]) == 3, "said at once, not once in every round"
+
+
 def test_a_refused_device_can_try_again_with_the_same_key(
     pictures: list[str], server: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

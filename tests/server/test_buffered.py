@@ -189,6 +189,30 @@ def test_a_crash_repeats_the_release_under_its_charge_with_other_devices(
     assert min(asked) >= 6
 
 
+def test_without_noise_a_crash_repeats_the_release_with_the_same_devices(
+    tmp_path: Path, backbone: Backbone, make_client: MakeClient, honest: Callable
+) -> None:
+    """All devices of a small fleet fill a buffer: without them nothing could, and the release would never end."""
+    config = replace(OPEN, rounds=3, population=3, cohort=3, concurrency=0)
+    calls = [0]
+
+    def dying(message: Message, index: int) -> Message:
+        calls[0] += 1
+        if calls[0] == 5:
+            raise KeyboardInterrupt
+        return honest(message, index)
+
+    def after(folder: Path, client: Callable) -> torch.Tensor:
+        state, clock = go(folder, config, backbone, make_client(client), lambda device, number: 10.0)
+        assert [report.accepted for report in state.reports] == [3, 3, 3]
+        assert clock.timing.clock() < config.deadline_s
+        return state.backbone
+
+    with pytest.raises(Interrupted):
+        after(tmp_path / "killed", dying)
+    assert torch.equal(after(tmp_path / "killed", dying), after(tmp_path / "whole", honest))
+
+
 def test_devices_that_never_answer_lose_their_places(
     tmp_path: Path, backbone: Backbone, make_client: MakeClient, honest: Callable
 ) -> None:

@@ -102,7 +102,7 @@ def _refusal(tmp_path: Path, text: str) -> Any:
             "did you mean 'rounds'?",
         ),
         ("nmae = 1", "e.toml:1: unknown key 'nmae'", "did you mean 'name'?"),
-        ('[federation]\n# one\nrounds = "2"', "e.toml:3: 'rounds' in [federation] must be int, not '2'", ""),
+        ('[federation]\n# one\nrounds = "2"', "e.toml:3: 'rounds' in [federation] must be a whole number, not '2'", ""),
         (
             '[federation]\nrate = 0.5\noptimizer = "fedadm"',
             "e.toml:3: optimizer must be one of fedadam, fedavg, not 'fedadm'",

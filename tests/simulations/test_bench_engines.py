@@ -81,3 +81,16 @@ def test_an_engine_is_measured() -> None:
 def test_an_unknown_engine_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "engines", "--engines", "warp"]) == 2
     assert "there is no engine 'warp'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--clients", "0"], "at least 1"),
+        (["--parameters", "-5"], "at least 1"),
+        (["--pfl-python", "/no/python"], "/no/python is not a program"),
+    ],
+)
+def test_a_mistake_is_one_line(wrong: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "engines", "--engines", "pfl", *wrong]) == 2
+    assert words in capsys.readouterr().err

@@ -24,7 +24,7 @@ from server.config import FederationConfig
 from server.state import RoundState
 from shared_model.backbone import Backbone
 from shared_model.config import ModelConfig
-from shared_model.errors import ConfigError, FederationError
+from shared_model.errors import ConfigError, FederationError, MissingError
 from shared_model.messages import ARRAY, PROTOCOL, REPLY
 from shared_model.split import flatten
 from simulations.device_call import call_device, said
@@ -103,6 +103,41 @@ def check_first_cause(tmp_path: Path, engine: EngineConfig) -> None:
     assert failures[0].startswith("node 1002: OSError: disk on fire (test_engine.py, line ")
 
 
+def where(places: Path) -> ClientApp:
+    """Return an app whose devices note where they were told to compute."""
+    train = app_of()
+
+    def noting(message: Message, context: Context) -> Message:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        (places / f"{os.getpid()} {context.node_config['compute']} {visible}").touch()
+        time.sleep(0.2)  # so that the other worker gets its share
+        return train(message, context)
+
+    return noting  # type: ignore[return-value]
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This computer says that it has two GPUs; nothing computes on them."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_worker_processes_get_the_gpus_in_turn(tmp_path: Path) -> None:
+    places = tmp_path / "places"
+    places.mkdir()
+    outcome(tmp_path, EngineConfig(kind="processes", workers=2, device="cuda"), where(places))
+    assert sorted(path.name.split()[1] for path in places.iterdir()) == ["cuda:0", "cuda:1"]
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_runs(tmp_path: Path) -> None:
+    for kind in KINDS:
+        with pytest.raises(MissingError, match="there is no mps device"):
+            outcome(tmp_path, EngineConfig(kind=kind, device="mps"), app_of())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_worker_that_is_killed_ends_the_run_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match=r"a worker process died while node 100[1-6]"):
         outcome(tmp_path, EngineConfig(kind="processes"), app_of(fatal=1))
@@ -119,6 +154,19 @@ def test_ray_gives_the_same_bits_and_first_causes(tmp_path: Path) -> None:
     far, _ = outcome(tmp_path, EngineConfig(kind="ray", workers=2), app_of())
     assert torch.equal(alone.backbone, far.backbone)
     check_first_cause(tmp_path, EngineConfig(kind="ray", workers=2))
+
+
+@pytest.mark.slow
+@LITTER
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(("workers", "device"), [(2, "cuda"), (3, "auto")])
+def test_ray_shows_each_actor_one_gpu(tmp_path: Path, workers: int, device: str) -> None:
+    places = tmp_path / "places"
+    places.mkdir()
+    outcome(tmp_path, EngineConfig(kind="ray", workers=workers, device=device), where(places))
+    seen = [path.name.split(" ")[1:] for path in places.iterdir()]
+    assert len(seen) == workers
+    assert {where for where, _ in seen} == {"cuda"} and {gpu for _, gpu in seen} == {"0", "1"}
 
 
 @pytest.mark.slow
@@ -189,7 +237,9 @@ def test_the_threads_of_torch_are_as_before(tmp_path: Path) -> None:
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize("wrong", [{"kind": "cloud"}, {"workers": 0}, {"threads": 0}, {"address": "here:1"}])
+@pytest.mark.parametrize(
+    "wrong", [{"kind": "cloud"}, {"workers": 0}, {"threads": 0}, {"address": "here:1"}, {"device": "tpu"}]
+)
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         EngineConfig(**wrong)  # type: ignore[arg-type]
@@ -204,6 +254,16 @@ def test_slow_and_silent_devices_are_late_in_virtual_time(tmp_path: Path) -> Non
     assert all(report.seconds >= CONFIG.deadline_s for report in state.reports)
     again, _ = outcome(tmp_path, EngineConfig(churn=churn, kind="processes"), app_of())
     assert torch.equal(state.backbone, again.backbone)
+
+
+def test_nobody_waits_in_real_time_for_devices_that_will_not_answer(tmp_path: Path) -> None:
+    """A buffer that nobody is left to fill is given up at its deadline of ten minutes, in no time."""
+    config = dataclasses.replace(CONFIG, mode="buffered", rounds=2)
+    began = time.monotonic()
+    state, failures = outcome(tmp_path, EngineConfig(), app_of(failing=range(6)), config)
+    assert time.monotonic() - began < config.deadline_s / 2
+    assert [report.accepted for report in state.reports] == [0, 0] and len(failures) == 12
+    assert all(report.seconds >= config.deadline_s for report in state.reports)
 
 
 def test_the_first_cause_of_a_context_is_found() -> None:

@@ -80,9 +80,9 @@ class Fleet:
     def __init__(self, folders: list[Path], act: Act | None = None) -> None:
         self._act = act or (lambda message, context, stage: None)
         self.masked: list[np.ndarray] = []
-        self.grid = InProcessGrid(self._answer, [{"device-dir": str(folder)} for folder in folders])  # type: ignore[arg-type]
+        self.grid = InProcessGrid(self.answer, [{"device-dir": str(folder)} for folder in folders])  # type: ignore[arg-type]
 
-    def _answer(self, message: Message, context: Context) -> Message:
+    def answer(self, message: Message, context: Context) -> Message:
         stage = str(message.content.config_records[SECURE]["stage"])
         reply = self._act(message, context, stage) or app(message, context)
         if not reply.has_error() and ARRAY in reply.content:

@@ -1,5 +1,6 @@
 """Secure aggregation, the real server and the real client app: the sum, its noise, dropouts, what is seen."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from server.secure import TOO_FEW, UNOPENED
 from shared_model.secure_sum import Ring, decode
 from shared_model.secure_terms import SECURE, STAGES
 from shared_model.split import flatten
+from simulations.engine import federate
 from tests.integration.secure.conftest import (
     BACKBONE,
     CLIP,
@@ -44,6 +46,20 @@ def test_the_secure_sum_is_the_plain_sum(tmp_path: Path, config: FederationConfi
         assert '"mask_private": ""' in saved
         assert '"self_seed": ""' in saved
         assert (folder / FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_simulated_devices_repeat_a_sum_to_the_bit_under_other_masks(
+    tmp_path: Path, config: FederationConfig, folders: list[Path]
+) -> None:
+    outcomes, masked = [], []
+    for name in ("first", "second"):
+        homes = [shutil.copytree(folder, tmp_path / name / folder.name) for folder in folders[:5]]
+        fleet = Fleet(homes)
+        state, _ = federate(fleet.answer, homes, folder=tmp_path / f"{name} run", config=config, start=lambda: BACKBONE)
+        outcomes.append(state.backbone)
+        masked.append(fleet.masked)
+    assert torch.equal(*outcomes) and not torch.equal(outcomes[0], flatten(BACKBONE))
+    assert all(np.mean(one == other) < 0.01 for one, other in zip(*masked, strict=True))
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -13,7 +13,16 @@ import torch
 from shared_model.backbone import Backbone
 from shared_model.errors import MissingError
 from shared_model.split import flatten
-from simulations.experiment.callbacks import Average, TensorBoard, WeightsAndBiases, callbacks_of, profiled
+from simulations.experiment.callbacks import (
+    Average,
+    StopTraining,
+    TensorBoard,
+    WeightsAndBiases,
+    callbacks_of,
+    profiled,
+)
+from simulations.experiment.plan import load_plan
+from simulations.experiment.run import run_experiment
 from simulations.experiment.settings import CallbackConfig
 from simulations.experiment.sinks import write_tables
 from tests.simulations.experiment.conftest import TINY
@@ -47,27 +56,33 @@ def test_an_average_counts_each_round_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "column"), [("cprofile", "tottime"), ("torch", "Self CPU")])
-def test_a_profile_says_where_the_time_went(tmp_path: Path, kind: str, column: str) -> None:
-    with profiled(kind, tmp_path / "profile.txt"):
+def test_a_profile_says_where_the_time_went(
+    tmp_path: Path, kind: str, column: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(StopTraining), profiled(kind, tmp_path / "profile.txt"):
         torch.ones(8, 8) @ torch.ones(8, 8)
+        raise StopTraining  # a trial that ends early has a profile too
     assert column in (tmp_path / "profile.txt").read_text()
     with profiled("none", tmp_path / "other.txt"):
         pass
     assert not (tmp_path / "other.txt").exists()
+    assert not any(capfd.readouterr()), "the profiler of torch talks"
 
 
 def test_tensorboard_gets_every_number_once(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    for start, rows in ((0, [{"round": 1, "loss": 0.5}, {"round": 2, "loss": 0.4}]), (1, [{"round": 2, "loss": 0.3}])):
+    rows = [{"round": 0, "loss": 0.6}, {"round": 1, "loss": 0.5}, {"round": 2, "loss": 0.4}, {"round": 3, "loss": 0.3}]
+    # The first start tells of rounds 0 and 1 and is killed when 2 is saved, before it was told of it.
+    for saved, later in ((rows[:1], rows[1:2]), (rows[:3], rows[3:])):
         board = TensorBoard(tmp_path)
-        board.on_start("trial", rows=[{"round": number} for number in range(start + 1)])
-        for row in rows:
+        board.on_start("trial", rows=saved)
+        for row in later:
             board.on_round("trial", row)
         board.on_end("trial")
     events = accumulator.EventAccumulator(str(tmp_path / "trial"))
     events.Reload()
-    assert {event.step for event in events.Scalars("loss")} == {1, 2}
-    assert events.Scalars("loss")[-1].value == pytest.approx(0.3)
+    found = [(event.step, round(event.value, 3)) for event in events.Scalars("loss")]
+    assert found == [(0, 0.6), (1, 0.5), (2, 0.4), (3, 0.3)]
 
 
 def test_tables_hold_every_round_and_device(tmp_path: Path) -> None:
@@ -121,3 +136,10 @@ def test_a_package_that_is_asked_for_and_missing_is_said(
             callbacks_of(CallbackConfig(wandb=True), tmp_path)
         else:
             write_tables(tmp_path, RESULTS, csv=False, parquet=True)
+    (tmp_path / "x.toml").write_text(
+        f"[federation]\nunprotected = true\n[callbacks]\n{'parquet' if package == 'pyarrow' else package} = true\n"
+        '[[method]]\nname = "fedavg"\n'
+    )
+    with pytest.raises(MissingError, match=package):
+        run_experiment(load_plan(tmp_path / "x.toml"), tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "the folder is free for a run without it"

@@ -15,6 +15,7 @@ import pytest
 from shared_model.errors import MissingError, StorageError
 from shared_model.images import save_picture
 from simulations.cli import main
+from simulations.experiment import words
 from simulations.experiment.comparison import compare_runs
 from simulations.experiment.contrasts import contrasts
 from simulations.experiment.folder import Folders, claim, write_facts
@@ -161,3 +162,36 @@ def test_there_is_no_page_of_nothing_and_none_of_damage(tmp_path: Path) -> None:
     (run / "trials/local_seed-0/result.json").write_text("{}")
     with pytest.raises(StorageError, match="do not fit together"):
         write_experiment_report(run)
+
+
+def test_people_and_records_are_told_apart_where_a_run_protects_both(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    for path in run.glob("trials/fedprox_*/result.json"):
+        facts = json.loads(path.read_text())
+        write_facts(path, {**facts, "unit": "example", "protected": True, "epsilon": 8.0, "delta": 1e-5})
+    text = words.privacy(read_groups([run])[0])
+    people, records = text.split("The epsilon of fedprox ")
+    assert people.startswith("The epsilon of dp-fedavg is that of the nominal fleet") and "1e+06" in people
+    assert records.startswith("protects one record of a device, at delta 1e-05, in this very run")
+    assert "e-05" not in people and "nominal" not in records
+
+
+def test_seconds_of_workers_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    make_run(tmp_path / "alone")
+    make_run(tmp_path / "many", noise="[engine]\nkind = 'processes'")
+    alone, many = (write_experiment_report(tmp_path / name).read_text() for name in ("alone", "many"))
+    assert "of CPU for all trials, without their workers" in many and "without its workers" in many
+    assert "of CPU for all trials" in alone and "workers" not in alone
+
+
+def test_a_curve_goes_on_over_all_seeds_where_one_was_stopped_early(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    path = run / "trials" / "fedavg_seed-1" / "result.json"
+    facts = json.loads(path.read_text())
+    for stopped, expected in ((False, 0.9), (True, 0.7)):
+        early = {**facts["rows"][1], "round": 1, "loss": 0.5}
+        write_facts(path, {**facts, "rows": [facts["rows"][0], early], "final": early, "stopped": stopped})
+        fedavg = next(entry for entry in read_groups([run])[0].entries if entry.label == "fedavg")
+        assert [number for number, _ in fedavg.curve("loss")] == [0, 1, 2]
+        assert fedavg.curve("loss")[-1][1].mean == pytest.approx(expected)
+        assert ("then: fedavg." in write_experiment_report(run).read_text()) is stopped

@@ -29,8 +29,12 @@ def _write(folder: Path, text: str) -> Path:
         ("[federation]\nrouds = 3\n" + METHOD, "experiment.toml:2: unknown key 'rouds' in [federation]", "'rounds'"),
         ("sedes = [1]\n" + METHOD, "experiment.toml:1: unknown key 'sedes'", "'seeds'"),
         (METHOD + "\n[population]\nkind = 'naturl'", "experiment.toml:5: kind of population must be", "'natural'"),
+        ("[engine]\ndevice = 'gpu'\n" + METHOD, "experiment.toml:2: device must be one of auto, cpu", '"cuda" is'),
         ("[engine]\nkind = 'proceses'\n" + METHOD, "experiment.toml:2: engine kind must be one of", "'processes'"),
         ("[evaluation]\nevery = 0\n" + METHOD, "experiment.toml:2: every must be between 1 and", ""),
+        ("method = ['fedavg']", "experiment.toml:1: 'method' must be a list of tables, not", ""),
+        ("seeds = 3\n" + METHOD, "experiment.toml:1: 'seeds' must be a list, not 3", ""),
+        ("seeds = [true]\n" + METHOD, "experiment.toml:1: every item of 'seeds' must be a whole number, not True", ""),
         ("seeds = [1, 1]\n" + METHOD, "experiment.toml:1: seeds must differ", ""),
         (FEDERATION + '[[method]]\nname = "fedavgg"\n', "experiment.toml:4: unknown method 'fedavgg'", "'fedavg'"),
         (
@@ -113,6 +117,12 @@ def test_noise_that_is_made_on_devices_cannot_be_seeded(tmp_path: Path) -> None:
     text = 'noise = "seeded for tests"\n[federation]\ntarget_epsilon = 8.0\n[[method]]\nname = "dp-sgd"\n'
     with pytest.raises(ConfigError, match="cannot be seeded"):
         load_plan(_write(tmp_path, text))
+    masked = (
+        'noise = "seeded for tests"\n[federation]\n{} = true\nsecure_aggregation = true\n[[method]]\nname = "fedavg"'
+    )
+    with pytest.raises(ConfigError, match="cannot be seeded"):
+        load_plan(_write(tmp_path, masked.format("accept_loud_noise")))
+    load_plan(_write(tmp_path, masked.format("unprotected")))  # there is no noise
 
 
 def test_settings_made_in_python_come_back_from_their_text(tmp_path: Path) -> None:

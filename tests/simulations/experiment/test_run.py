@@ -134,6 +134,13 @@ def test_other_settings_are_not_mixed_into_a_run(tiny_run: Path, tiny_text: str,
         resume_experiment(tmp_path, console=quiet())
 
 
+def test_a_device_that_is_not_there_is_said_before_a_run_begins(tiny_text: str, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(tiny_text + "\n[sweep]\n'engine.device' = ['cpu', 'mps']")
+    with pytest.raises(MissingError, match="there is no mps device"):
+        run_experiment(load_plan(tmp_path / "x.toml"), tmp_path / "out", console=quiet())
+    assert not (tmp_path / "out").exists()
+
+
 def test_noise_of_the_system_is_never_the_same_and_seeded_noise_is_said_to_protect_nobody(
     tiny_run: Path, tiny_text: str, tmp_path: Path
 ) -> None:
