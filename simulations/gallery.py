@@ -1,6 +1,6 @@
-"""The picture at the top of the README: built-in photos in the manners of the shipped heads.
+"""The pictures of the shipped heads and of their mixes: the README's and that of docs/heads.md.
 
-``python -m simulations.gallery`` writes ``docs/images/heads.jpg`` below the current folder.
+``python -m simulations.gallery`` writes ``docs/images/heads.jpg`` and ``mixes.jpg`` below the current folder.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from torch import Tensor
 
 from shared_model.head import Head
 from shared_model.images import resize_short, save_picture, to_tensor, to_uint8
+from shared_model.mix import mix
 from shared_model.stylize import Options, stylize
 from shared_model.weights import default_backbone, default_heads
 from simulations.pictures import default_photos
 
-__all__ = ["main", "sheet"]
+__all__ = ["main", "mixes", "sheet"]
 
 _ROWS = (("astronaut_face", ("sketch", "oil", "impressionist")), ("chelsea", ("cartoon", "watercolor", "woodcut")))
 _TILE_PX = 360
+_PAIRS = (("impressionist", "sketch"), ("oil", "woodcut"), ("cartoon", "watercolor"))
+_SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of the second head
+_MIX_PX = 200
 
 
 def sheet() -> Tensor:
@@ -36,6 +40,20 @@ def sheet() -> Tensor:
     return torch.cat(rows, dim=2)
 
 
+def mixes() -> Tensor:
+    """Paint a photo with mixes of two heads, a row per pair, from one to the other: ``(1, 3, H, W)``."""
+    backbone, photo = default_backbone(), _square(resize_short(to_tensor(default_photos()["astronaut"]), 512))
+    rows = []
+    for pair in _PAIRS:
+        heads = [Head.from_bytes(default_heads()[name].read_bytes()) for name in pair]
+        painted = [
+            stylize(photo, head=mix(heads, [1 - share, share]), backbone=backbone, options=Options())
+            for share in _SHARES
+        ]
+        rows.append(torch.cat([resize_short(tile, _MIX_PX) for tile in painted], dim=3))
+    return torch.cat(rows, dim=2)
+
+
 def _square(picture: Tensor) -> Tensor:
     height, width = picture.shape[-2:]
     side = min(height, width)
@@ -44,8 +62,9 @@ def _square(picture: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Write the picture."""
+    """Write the pictures."""
     save_picture(Path("docs/images/heads.jpg"), to_uint8(sheet()))
+    save_picture(Path("docs/images/mixes.jpg"), to_uint8(mixes()))
 
 
 if __name__ == "__main__":

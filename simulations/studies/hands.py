@@ -16,7 +16,7 @@ from torch import Tensor
 
 import shared_model
 from shared_model.backbone import Backbone
-from shared_model.config import HeadConfig, digest
+from shared_model.config import STROKES, HeadConfig, digest
 from shared_model.errors import InputError
 from shared_model.files import read_bytes, write_atomic
 from shared_model.head import Head
@@ -76,18 +76,24 @@ class Hand:
         Changes when what it paints may change.
     own_s
         Processor seconds in which every head gets a hand of its own (:func:`shared_model.tuning.tune`).
+    strokes
+        Which kind of head, of :data:`shared_model.config.STROKES`.
     """
 
     name: str
     backbone: Backbone
     identity: str
     own_s: float = 0.0
+    strokes: str = "fine"
 
 
-def load_hands(files: Sequence[str | Path], *, palette: bool = False, own_s: float = 0.0) -> list[Hand]:
+def load_hands(
+    files: Sequence[str | Path], *, palette: bool = False, own_s: float = 0.0, broad: bool = False
+) -> list[Hand]:
     """Return the head alone, the palette alone if wanted, then the backbones of ``files``.
 
-    With ``own_s`` each backbone comes a second time, tuned to each style in so many processor seconds.
+    With ``own_s`` each backbone comes again, tuned to each style in so many processor seconds; with ``broad``
+    again, with heads of broad strokes.
     A file is called by its stem, or by its folder where stems repeat (``run5/backbone.safetensors``);
     ``NAME=FILE`` names it otherwise.
 
@@ -110,6 +116,9 @@ def load_hands(files: Sequence[str | Path], *, palette: bool = False, own_s: flo
         hands.append(Hand(name, backbone, identity))
         if own_s > 0:
             hands.append(Hand(f"{name}, own", backbone, f"{identity}{_code(skip=frozenset())} {own_s:g}", own_s))
+        if broad:
+            config = digest(STROKES["broad"])
+            hands.append(Hand(f"{name}, broad", backbone, _code() + config + backbone_id(backbone), strokes="broad"))
     names = [hand.name for hand in hands]
     if len(set(names)) < len(names):
         raise InputError(f"two hands have the same name: {', '.join(names)}", hint="use --backbone NAME=FILE")

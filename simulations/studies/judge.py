@@ -66,6 +66,7 @@ def parser() -> Parser:
     made.add_argument(
         "--own", type=float, default=0.0, metavar="SECONDS", help="each backbone also with hands tuned for so long"
     )
+    made.add_argument("--broad", action="store_true", help="each backbone also with heads of broad strokes")
     made.add_argument("--out", required=True, metavar="DIR", help="folder of the study; what is there is used again")
     made.add_argument("--unit", choices=("painter", "work"), default="painter", help="what is named")
     made.add_argument("--folds", type=int, default=4, metavar="N", help="(default: %(default)s)")
@@ -83,7 +84,8 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
     if parsed.folds < 2 or min(parsed.photos_per_head, parsed.steps) < 1:
         raise InputError("folds must be at least 2, photos per head and steps at least 1")
     folds = folds_of(Path(parsed.painters), count=parsed.folds, unit=unit, halves=out / "halves")
-    place = Workplace(out, tuple(parsed.backbone), True, Options(size_px=SCALE_PX, seed=parsed.seed), parsed.own)
+    options = Options(size_px=SCALE_PX, seed=parsed.seed)
+    place = Workplace(out, tuple(parsed.backbone), True, options, parsed.own, parsed.broad)
     hands = [hand.name for hand in place.hands]  # a wrong file is found before the training
     photos = find_pictures([parsed.photos])
     random.Random(parsed.seed).shuffle(photos)

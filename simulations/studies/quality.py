@@ -166,6 +166,7 @@ def parser() -> Parser:
     made.add_argument(
         "--own", type=float, default=0.0, metavar="SECONDS", help="each backbone also with hands tuned for so long"
     )
+    made.add_argument("--broad", action="store_true", help="each backbone also with heads of broad strokes")
     made.add_argument("--faces", default="", metavar="LIST", help="portraits (names, or a file) for a sheet of faces")
     made.add_argument("--size", type=int, default=512, metavar="PX", help="short side (default: %(default)s)")
     made.add_argument("--detail", type=float, default=0.5, metavar="0..1", help="(default: %(default)s)")
@@ -177,7 +178,7 @@ def parser() -> Parser:
 def run(parsed: argparse.Namespace, console: Console) -> int:
     """Paint, score, compare, write."""
     options = Options(size_px=parsed.size, seed=parsed.seed, detail=parsed.detail)
-    place = Workplace(Path(parsed.out), tuple(parsed.backbone), False, options, parsed.own)
+    place = Workplace(Path(parsed.out), tuple(parsed.backbone), False, options, parsed.own, parsed.broad)
     photos, arts, pairs = PictureIndex(parsed.photos), PictureIndex(parsed.art), read_pairs(parsed.pairs)
     jobs = jobs_of(pairs, photos, arts)
     names = [hand.name for hand in place.hands]

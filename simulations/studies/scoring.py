@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 
 import shared_model.metrics
+from shared_model.config import STROKES
 from shared_model.errors import PictureError
 from shared_model.files import read_bytes, write_atomic
 from shared_model.images import load_picture, read_settings, save_picture, to_tensor, to_uint8
@@ -67,7 +68,7 @@ class Workplace:
         Compare with the palette alone, too.
     options
         How everything is painted.
-    own_s
+    own_s, broad
         See :func:`simulations.studies.hands.load_hands`.
     """
 
@@ -76,11 +77,12 @@ class Workplace:
     palette: bool
     options: Options
     own_s: float = 0.0
+    broad: bool = False
 
     @cached_property
     def hands(self) -> list[Hand]:
         """The hands, loaded once per process."""
-        return load_hands(self.backbones, palette=self.palette, own_s=self.own_s)
+        return load_hands(self.backbones, palette=self.palette, own_s=self.own_s, broad=self.broad)
 
     def painting(self, hand: str, pair: Pair) -> Path:
         """Return where a painted photo is kept."""
@@ -169,7 +171,8 @@ class _Desk:
         """Return the head for one hand."""
         if hand.name not in self._heads:
             seed = self.place.options.seed
-            plain = fitted_head(self.job.arts, folder=self.place.folder / "heads", seed=seed)
+            config = STROKES[hand.strokes]
+            plain = fitted_head(self.job.arts, folder=self.place.folder / "heads", seed=seed, config=config)
             self._heads[hand.name] = attuned(plain, hand, self.job.arts, seed=seed)
         return self._heads[hand.name]
 

@@ -126,6 +126,16 @@ def test_hands_with_equal_names_are_refused(study: Path) -> None:
         load_hands([f"head={file}"])
 
 
+def test_a_backbone_comes_again_with_broad_strokes(study: Path) -> None:
+    hands = load_hands([str(study / "backbone.safetensors")], broad=True)
+    assert [(hand.name, hand.strokes) for hand in hands] == [
+        ("head", "fine"),
+        ("backbone", "fine"),
+        ("backbone, broad", "broad"),
+    ]
+    assert hands[1].identity != hands[2].identity
+
+
 def test_the_cut_is_taken_from_the_pair_and_falls_back_to_all() -> None:
     def row(hand: str, name: str, identifiability: float, value: float) -> dict[str, Any]:
         parts = dict.fromkeys(
