@@ -16,14 +16,14 @@ from torch import Tensor
 
 from shared_model.scene import Origin, jitter
 
-__all__ = ["Dictionary"]
+__all__ = ["Dictionary", "window"]
 
 _BLOCKS = 16  # of patches, compared side by side
 _CHUNK = 1024  # queries compared at once: keeps the score table in the processor's cache
 _RIM = 0.02  # smallest blending weight inside a patch
 
 
-def _window(side: int) -> Tensor:
+def window(side: int) -> Tensor:
     """Blending weights ``(side, side)``: a Hann window to the power 1.5 above a small rim."""
     taps = torch.hann_window(side + 2, periodic=False)[1:-1] ** 1.5
     return torch.outer(taps, taps) + _RIM
@@ -166,16 +166,20 @@ class Dictionary:
         base_columns = torch.arange(grid[1], device=picture.device).repeat(grid[0]) * stride
         chosen = self.nearest(self.project(padded, base_rows + offsets[0], base_columns + offsets[1]))
         shift = offsets[0] * stride + offsets[1]
-        tiles = self._shifted(stride).index_select(1, shift * len(self.price) + chosen)  # (4 reach reach, n)
+        tiles = self._tiles(stride, shift * len(self.price) + chosen)  # (4 reach reach, n)
         summed = F.fold(tiles[None], (full[0], full[1]), reach, stride=stride)
         painted = summed[:, :3] / summed[:, 3:]
         return painted[:, :, top : top + height, left : left + width], chosen.view(grid[0], grid[1])
 
+    def _tiles(self, stride: int, which: Tensor) -> Tensor:
+        """Return the tiles ``(4 reach reach, n)`` of offsets and patches, counted as in :meth:`_shifted`."""
+        return self._shifted(stride).index_select(1, which)
+
     def _shifted(self, stride: int) -> Tensor:
         """All weighted patches at all offsets: ``(4 reach reach, stride stride M)``; the 4th channel is weight."""
         k, count = self.side, len(self.price)
-        window = _window(k).to(self.values.device)
-        weighted = torch.cat([self.values * window, window.expand(count, 1, k, k)], 1)
+        taps = window(k).to(self.values.device)
+        weighted = torch.cat([self.values * taps, taps.expand(count, 1, k, k)], 1)
         plane = weighted.flatten(1).T.contiguous().view(4, k, k, count)
         reach = k + stride - 1
         variants = plane.new_zeros(4, reach, reach, stride, stride, count)
