@@ -16,7 +16,7 @@ from torch import Tensor
 
 from shared_model.scene import Origin, jitter
 
-__all__ = ["Dictionary"]
+__all__ = ["Dictionary", "hop_of"]
 
 _BLOCKS = 16  # of patches, compared side by side
 _CHUNK = 1024  # queries compared at once: keeps the score table in the processor's cache
@@ -184,23 +184,30 @@ class Dictionary:
         else:
             first = None if origin is None else ((origin[0] - top) // stride, (origin[1] - left) // stride)
             offsets = jitter(grid, stride, first, torch.Generator().manual_seed(seed))
-        hop = _hop(stride)
+        hop = hop_of(stride)
         offsets = (offsets // hop * hop).to(picture.device)
         base_rows = torch.arange(grid[0], device=picture.device).repeat_interleave(grid[1]) * stride
         base_columns = torch.arange(grid[1], device=picture.device).repeat(grid[0]) * stride
         chosen = self.nearest(self.project(padded, base_rows + offsets[0], base_columns + offsets[1]))
         shift = offsets[0] // hop * -(-stride // hop) + offsets[1] // hop
-        variants = self._shifted(stride, crisp=crisp)
-        tiles = variants.index_select(1, shift * len(self.price) + chosen)  # (4 reach reach, n)
+        tiles = self._tiles(shift * len(self.price) + chosen, stride=stride, crisp=crisp)  # (4 reach reach, n)
         summed = F.fold(tiles[None], (full[0], full[1]), reach, stride=stride)
         painted = summed[:, :3] / summed[:, 3:]
         return painted[:, :, top : top + height, left : left + width], chosen.view(grid[0], grid[1])
 
+    def _tiles(self, which: Tensor, *, stride: int, crisp: bool) -> Tensor:
+        """Return tiles ``(4 reach reach, n)``: patches, weighted, at offsets, counted as in :meth:`_shifted`."""
+        return self._shifted(stride, crisp=crisp).index_select(1, which)
+
+    def _weighted(self, *, crisp: bool) -> Tensor:
+        """Patches times their blending weights, and the weights: ``(M, 4, k, k)``."""
+        window = _window(self.side, crisp=crisp).to(self.values.device)
+        return torch.cat([self.values * window, window.expand(len(self.price), 1, self.side, self.side)], 1)
+
     def _shifted(self, stride: int, *, crisp: bool) -> Tensor:
         """All weighted patches at all offsets: ``(4 reach reach, offsets M)``; the 4th channel is weight."""
-        k, count, hop = self.side, len(self.price), _hop(stride)
-        window = _window(k, crisp=crisp).to(self.values.device)
-        weighted = torch.cat([self.values * window, window.expand(count, 1, k, k)], 1)
+        k, count, hop = self.side, len(self.price), hop_of(stride)
+        weighted = self._weighted(crisp=crisp)
         plane = weighted.flatten(1).T.contiguous().view(4, k, k, count)
         reach, ways = k + stride - 1, -(-stride // hop)
         variants = plane.new_zeros(4, reach, reach, ways, ways, count)
@@ -210,7 +217,7 @@ class Dictionary:
         return variants.view(4 * reach * reach, -1)
 
 
-def _hop(stride: int) -> int:
+def hop_of(stride: int) -> int:
     """Pixels between the places that a query may move to: all, or about three a side, since each is laid out."""
     return max(1, stride // 3)
 

@@ -70,7 +70,7 @@ class Window:
         Frame and canvas have corners in common every few pixels: the scale is a ratio of small numbers, at most
         1 % from the one asked for, and the frame is filled up to the nearest such corners.
         """
-        scale = canvas[0] / size[0] if size[0] <= size[1] else canvas[1] / size[1]
+        scale = canvas[0] / size[0] if size[0] >= size[1] else canvas[1] / size[1]
         step = next(n for n in range(1, 1000) if abs(max(1, round(n * scale)) / (n * scale) - 1) <= _STRETCH)
         far = max(1, round(step * scale))
         before = [place % step for place in origin]

@@ -37,7 +37,7 @@ from shared_model.scene import Origin
 __all__ = ["Blend", "State", "View", "shown", "stabilise", "view"]
 
 _EXACT = 0.02  # pixels by which a motion may miss a whole number and still be taken for it
-_LINES, _BAND = 360, 0.5  # moving between pixels, this much is shown: as of so many lines, or this share if it is more
+_LINES, _BAND = 300, 0.45  # moving between pixels, this much is shown: as of so many lines, or this share if it is more
 _PACE = 0.3  # how fast that comes and goes
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from shared_model.color import ColorStats
-from shared_model.dictionary import Dictionary
+from shared_model.dictionary import Dictionary, hop_of
 from shared_model.surface import Surface
 
 __all__ = ["Lowering", "Marks", "Palette", "Patches", "eigh3", "fold", "searchsorted"]
@@ -154,14 +154,22 @@ class Lowering(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class Patches(Dictionary):
-    """A dictionary whose keys come from a convolution, and whose look-up compares everything at once."""
+    """A dictionary that looks its windows and tiles up row by row, and compares everything at once."""
 
     def project(self, picture: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Like the original."""
-        k = self.side
-        kernel = self.basis.T.reshape(-1, 3, k, k)
-        keys = F.conv2d(picture, kernel)[0] - (self.center @ self.basis)[:, None, None]
-        return keys.flatten(1)[:, rows * (picture.shape[3] - k + 1) + columns].T
+        k, height, width = self.side, picture.shape[2], picture.shape[3]
+        channel, down, across = (torch.arange(count, device=picture.device) for count in (3, k, k))
+        around = channel[:, None, None] * (height * width) + down[:, None] * width + across
+        places = (rows * width + columns)[:, None] + around.flatten()
+        windows = picture.flatten().index_select(0, places.flatten()).view(-1, 3 * k * k)
+        return windows @ self.basis - self.center @ self.basis
+
+    def _tiles(self, which: Tensor, *, stride: int, crisp: bool) -> Tensor:
+        """Like the original, from a table with a row per tile: slices that are assigned are slow in ONNX."""
+        weighted, last, places = self._weighted(crisp=crisp), stride - 1, range(0, stride, hop_of(stride))
+        shifted = [F.pad(weighted, (x, last - x, y, last - y)) for y in places for x in places]
+        return torch.cat(shifted).flatten(1).index_select(0, which).T
 
     def nearest(self, queries: Tensor) -> Tensor:
         """Like the original."""

@@ -45,7 +45,7 @@ class _WithHead(nn.Module):
         """Return the head with its numbers taken from the buffers."""
         buffer = self.get_buffer
         mean, covariance, axes, tones = (buffer(f"color_{name}") for name in ("mean", "covariance", "axes", "tones"))
-        color = Palette(mean, covariance, axes, tones, self._ink)
+        color = Palette(mean, covariance, axes, tones, self._head.color.share, self._ink)
         surface = Marks(buffer("surface_contrast"), buffer("surface_values"), self._deviations)
         levels = tuple(
             Patches(*(buffer(f"level{i}_{name}") for name in ("patches", "center", "basis", "price")))
