@@ -125,6 +125,12 @@ def _as_tensor(number: Any, like: Tensor) -> Tensor:
     return torch.arange(number + 1, device=like.device).amax(0)
 
 
+def _lerp(start: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """Mix as one line; the exporter's own translation computes two and chooses."""
+    mixed: Tensor = start + weight * (end - start)
+    return mixed
+
+
 def _diag(x: Tensor) -> Tensor:
     return x * torch.eye(len(x), dtype=x.dtype, device=x.device)
 
@@ -133,6 +139,7 @@ _LOWERED: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.linalg.eigh: eigh3,
     torch.searchsorted: searchsorted,
     torch.diag: _diag,
+    torch.lerp: _lerp,
     Tensor.clamp: _clamp,
     Tensor.__getitem__: _getitem,
     Tensor.remainder: _remainder,
