@@ -19,7 +19,6 @@ from shared_model.config import ModelConfig
 from shared_model.errors import CompatibilityError, InputError
 from shared_model.explain import Explanation, explain
 from shared_model.head import Head
-from shared_model.scene import Origin
 from shared_model.stylize import ROWS, Options, Watch, stylize
 
 __all__ = ["DEVICES", "PRECISIONS", "Engine", "Plan", "available_devices", "native_bf16", "plan"]
@@ -131,13 +130,7 @@ class Engine:
         self.hand.to(self.plan.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def stylize(
-        self,
-        photo: Tensor,
-        head: Head,
-        *,
-        options: Options | None = None,
-        watch: Watch = lambda share: None,
-        origin: Origin | None = None,
+        self, photo: Tensor, head: Head, *, options: Options | None = None, watch: Watch = lambda share: None
     ) -> Tensor:
         """Paint one photo.
 
@@ -151,8 +144,6 @@ class Engine:
             How; default: :class:`shared_model.stylize.Options`.
         watch
             Called between two steps with the share that is done; an error that it raises ends the painting.
-        origin
-            Where in a scene the photo lies, if it is a frame of a clip; see :func:`shared_model.stylize.stylize`.
 
         Returns
         -------
@@ -169,7 +160,7 @@ class Engine:
         with torch.inference_mode(), _memory_errors(self.plan.device):
             while True:
                 try:
-                    return self._stylize(photo, head, options=options or Options(), watch=watch, origin=origin)
+                    return self._stylize(photo, head, options=options or Options(), watch=watch)
                 except (MemoryError, RuntimeError) as error:
                     if self.rows <= _FEWEST_ROWS or not _is_lack_of_memory(error):
                         raise
@@ -177,7 +168,7 @@ class Engine:
                 if self.plan.device.type == "cuda":
                     torch.cuda.empty_cache()
 
-    def _stylize(self, photo: Tensor, head: Head, *, options: Options, watch: Watch, origin: Origin | None) -> Tensor:
+    def _stylize(self, photo: Tensor, head: Head, *, options: Options, watch: Watch) -> Tensor:
         place = self.plan.device
         painted = stylize(
             photo.to(place),
@@ -186,7 +177,6 @@ class Engine:
             options=options,
             rows=self.rows,
             watch=watch,
-            origin=origin,
         )
         result = painted.float().cpu()
         if not bool(result[:, :, ::8, ::8].isfinite().all()):  # what overflows anywhere spreads everywhere

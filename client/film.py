@@ -1,7 +1,7 @@
 """One video painted: segment by segment, steadily, and able to go on after being killed.
 
-All frames are painted with one seed and one head; :mod:`shared_model.temporal` finds where each lies in the scene,
-to which strokes and noise belong, and carries the painting along. Beside the target a folder of a hidden name keeps
+All frames are painted with one seed, so strokes and noise are the same in every frame, and one head, so its code is
+too; :mod:`shared_model.temporal` carries them along the motion. Beside the target a folder of a hidden name keeps
 what is finished: segments, and the state that the next frame needs. Running the same command again goes on after the
 last finished segment and ends with the same pictures as if it had never stopped. When all is painted the target is
 written in one piece and the folder removed.
@@ -16,14 +16,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
 
 from client.batch import Painter
 from client.console import Advance, Console
@@ -35,12 +34,12 @@ from shared_model.errors import InputError, Interrupted, StorageError
 from shared_model.files import write_atomic
 from shared_model.images import to_tensor, to_uint8
 from shared_model.stylize import MAX_SIDE
-from shared_model.temporal import Blend, State, shown, stabilise, view
+from shared_model.temporal import Blend, State, stabilise
 
 __all__ = ["SEGMENT", "Painted", "paint_film", "read_recipe"]
 
 SEGMENT = 24  # frames of a segment
-_FORMAT = 2
+_FORMAT = 1
 _STATE = "state.safetensors"
 
 
@@ -158,8 +157,8 @@ def _paint(
         state, count = folder.state, 0
         with segment(folder.part(folder.segments), size=size, rate=footage.facts.rate) as write:
             for shot in chain([first], islice(shots, SEGMENT - 1)):
-                state, frame = _paint_shot(shot, state, painter, blend)
-                write(to_uint8(frame), shot.time)
+                state = _paint_shot(shot, state, painter, blend)
+                write(to_uint8(state.painting), shot.time)
                 count += 1
                 done = folder.frames + count
                 speed = (done - before) / max(clock() - began, 1e-9)
@@ -168,12 +167,11 @@ def _paint(
         folder.finish_segment(state, count)
 
 
-def _paint_shot(shot: Shot, state: State | None, painter: Painter, blend: Blend) -> tuple[State, Tensor]:
+def _paint_shot(shot: Shot, state: State | None, painter: Painter, blend: Blend) -> State:
     """Paint a frame and steady it."""
-    seen = view(state, to_tensor(shot.rgb), blend=blend)
-    painting = painter.engine.stylize(seen.photo, painter.head, options=painter.frame_options(), origin=seen.origin)
-    state = stabilise(state, seen, painting)
-    return state, shown(seen, state)
+    photo = to_tensor(shot.rgb)
+    painting = painter.engine.stylize(photo, painter.head, options=painter.frame_options())
+    return stabilise(state, photo, painting, blend=blend)[1]
 
 
 @dataclass
@@ -238,27 +236,19 @@ class _Folder:
             held = safetensors.torch.load(data)
             segments, frames = (int(v) for v in held["finished"])
             photo, painting = (held[name].float() / 255 for name in ("photo", "painting"))
-            top, left = (int(v) for v in held["origin"])
-            softness = float(held["softness"])
         except (OSError, SafetensorError, LookupError, ValueError):
             return
         if all(self.part(number).is_file() for number in range(segments)):
-            self.segments, self.frames, self.state = segments, frames, State(photo, painting, (top, left), softness)
+            self.segments, self.frames, self.state = segments, frames, State(photo, painting)
 
     def finish_segment(self, state: State, count: int) -> None:
         """Remember that one more segment of ``count`` frames is there; its file was written before."""
         levels = [(x * 255).round().to(torch.uint8) for x in (state.photo, state.painting)]
         finished = torch.tensor([self.segments + 1, self.frames + count])
-        held = {
-            "photo": levels[0],
-            "painting": levels[1],
-            "origin": torch.tensor(state.origin),
-            "softness": torch.tensor(state.softness, dtype=torch.float64),
-            "finished": finished,
-        }
+        held = {"photo": levels[0], "painting": levels[1], "finished": finished}
         write_atomic(self.path / _STATE, safetensors.torch.save(held), mode=0o600)
         self.segments, self.frames = self.segments + 1, self.frames + count
-        self.state = replace(state, photo=levels[0].float() / 255, painting=levels[1].float() / 255)
+        self.state = State(levels[0].float() / 255, levels[1].float() / 255)
 
     def clear(self) -> None:
         """Remove what easel left in the folder, and nothing else."""

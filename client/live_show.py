@@ -19,7 +19,7 @@ from shared_model.errors import EaselError, InputError
 from shared_model.head import Head
 from shared_model.images import Picture, resize_short, to_tensor, to_uint8
 from shared_model.mix import Mixed
-from shared_model.temporal import State, shown, stabilise, view
+from shared_model.temporal import State, stabilise
 
 __all__ = ["LARGEST_PX", "SMALLEST_PX", "Pace", "Show", "Shown"]
 
@@ -177,11 +177,8 @@ class Show:
     def _paint(self, photo: Tensor) -> Shown:
         photo = resize_short(photo, min(self.pace.px, *photo.shape[-2:]))
         head = _on_canvas(self.painter.head, self.pace.px)
-        seen = view(self._state, photo)
-        options = self.painter.frame_options()
-        painting = self.painter.engine.stylize(seen.photo, head, options=options, origin=seen.origin)
-        self._state = stabilise(self._state, seen, painting)
-        steady = shown(seen, self._state)
+        painting = self.painter.engine.stylize(photo, head, options=self.painter.frame_options())
+        steady, self._state = stabilise(self._state, photo, painting)
         data = encode_view(Picture(rgb=to_uint8(steady)))
         number = 1 if self._shown is None else self._shown.number + 1
         self._finished = times = [*self._finished[-19:], self.clock()]

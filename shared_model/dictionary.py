@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared_model.scene import Origin, jitter
-
 __all__ = ["Dictionary", "hop_of"]
 
 _BLOCKS = 16  # of patches, compared side by side
@@ -143,15 +141,7 @@ class Dictionary:
             best = torch.minimum(best, squared.amin(1))
         return best / self.keys.shape[1]
 
-    def repaint(
-        self,
-        picture: Tensor,
-        *,
-        stride: int,
-        seed: int | None,
-        crisp: bool = False,
-        origin: Origin | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def repaint(self, picture: Tensor, *, stride: int, seed: int | None, crisp: bool = False) -> tuple[Tensor, Tensor]:
         """Rebuild ``(1, 3, H, W)`` from dictionary patches.
 
         Parameters
@@ -164,8 +154,6 @@ class Dictionary:
             Seed of the grid's random offsets; ``None`` keeps the grid regular.
         crisp
             Patches hardly blend where they overlap: marks stay whole.
-        origin
-            Where in a scene the picture lies: the grid is then the scene's.
 
         Returns
         -------
@@ -174,16 +162,13 @@ class Dictionary:
         """
         k, (height, width) = self.side, picture.shape[-2:]
         reach = k + stride - 1  # a patch plus its largest offset
-        corner = origin or (k - 1, k - 1)
-        top, left = (k - 1 + (place - k + 1) % stride for place in corner)  # the grid begins outside the picture
-        grid = ((height + top + stride - 1) // stride + 1, (width + left + stride - 1) // stride + 1)
+        grid = [(size + k + stride - 2) // stride + 1 for size in (height, width)]
         full = [(count - 1) * stride + reach for count in grid]
-        padded = _pad_to(picture, before=(top, left), full=full)
+        padded = _pad_to(picture, before=k - 1, full=full)
         if seed is None:
             offsets = torch.zeros(2, grid[0] * grid[1], dtype=torch.long)
         else:
-            first = None if origin is None else ((origin[0] - top) // stride, (origin[1] - left) // stride)
-            offsets = jitter(grid, stride, first, torch.Generator().manual_seed(seed))
+            offsets = torch.randint(0, stride, (2, grid[0] * grid[1]), generator=torch.Generator().manual_seed(seed))
         hop = hop_of(stride)
         offsets = (offsets // hop * hop).to(picture.device)
         base_rows = torch.arange(grid[0], device=picture.device).repeat_interleave(grid[1]) * stride
@@ -193,7 +178,8 @@ class Dictionary:
         tiles = self._tiles(shift * len(self.price) + chosen, stride=stride, crisp=crisp)  # (4 reach reach, n)
         summed = F.fold(tiles[None], (full[0], full[1]), reach, stride=stride)
         painted = summed[:, :3] / summed[:, 3:]
-        return painted[:, :, top : top + height, left : left + width], chosen.view(grid[0], grid[1])
+        top = k - 1
+        return painted[:, :, top : top + height, top : top + width], chosen.view(grid[0], grid[1])
 
     def _tiles(self, which: Tensor, *, stride: int, crisp: bool) -> Tensor:
         """Return tiles ``(4 reach reach, n)``: patches, weighted, at offsets, counted as in :meth:`_shifted`."""
@@ -233,15 +219,15 @@ def _cheapest(costs: Tensor) -> Tensor:
     return block * (width // _BLOCKS) + column
 
 
-def _pad_to(picture: Tensor, *, before: tuple[int, int], full: list[int]) -> Tensor:
+def _pad_to(picture: Tensor, *, before: int, full: list[int]) -> Tensor:
     """Pad ``before`` at the top and left and up to the ``full`` size, mirroring as often as needed."""
     height, width = picture.shape[-2:]
-    (top, left), below, right = before, full[0] - before[0] - height, full[1] - before[1] - width
+    below, right = full[0] - before - height, full[1] - before - width
     fixed = not torch.compiler.is_exporting()  # else sizes are symbols, and the general way has to do
-    if fixed and max(top, below) < height and max(left, right) < width:  # one reflection: twenty times as fast
-        return F.pad(picture, (left, right, top, below), mode="reflect")
-    rows = _mirror(torch.arange(-top, full[0] - top), height).to(picture.device)
-    columns = _mirror(torch.arange(-left, full[1] - left), width).to(picture.device)
+    if fixed and max(before, below) < height and max(before, right) < width:  # one reflection: twenty times as fast
+        return F.pad(picture, (before, right, before, below), mode="reflect")
+    rows = _mirror(torch.arange(-before, full[0] - before), height).to(picture.device)
+    columns = _mirror(torch.arange(-before, full[1] - before), width).to(picture.device)
     return picture[:, :, rows][:, :, :, columns]
 
 

@@ -32,7 +32,6 @@ from shared_model.lines import draw
 from shared_model.provenance import check_origin, read_copies, thumbnail
 from shared_model.pyramid import halve, pyramid, resize_like
 from shared_model.samples import sample_photos
-from shared_model.scene import Origin, filled, normal
 from shared_model.surface import CONTRASTS, VALUES, Surface
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ class Head:
         )
 
     @torch.no_grad()
-    def draft(self, photo: Tensor, *, seed: int = 0, detail: float = 0.5, origin: Origin | None = None) -> Draft:
+    def draft(self, photo: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
         """Paint a photo with the owner's palette and patches.
 
         Parameters
@@ -170,23 +169,8 @@ class Head:
         detail
             How much of the photo's own fine structure shows through where there is structure:
             0 none, 0.5 the default, 1 most.
-        origin
-            Where in a scene the photo lies: strokes then belong to the scene and stay on what they paint as a
-            clip moves. ``choices`` then cover a little more than the photo.
         """
-        colored = self.colored(photo)
-        if origin is None:
-            return self.redraft(colored, seed=seed, detail=detail)
-        align = 1 << (max(STEPS, self.config.levels) - 1)  # of a pyramid that begins and ends there, all levels match
-        (height, width), (top, left) = photo.shape[-2:], (place % align for place in origin)
-        corner = (origin[0] - top, origin[1] - left)
-        made = self.redraft(
-            filled(colored, (left, -(left + width) % align, top, -(top + height) % align)),
-            seed=seed,
-            detail=detail,
-            origin=corner,
-        )
-        return replace(made, colored=colored, painted=made.painted[:, :, top : top + height, left : left + width])
+        return self.redraft(self.colored(photo), seed=seed, detail=detail)
 
     def colored(self, photo: Tensor) -> Tensor:
         """Return what a draft follows, in the owner's palette: the photo without its grain, or a drawing of it.
@@ -198,7 +182,7 @@ class Head:
         return transfer(seen, self.color)
 
     @torch.no_grad()
-    def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5, origin: Origin | None = None) -> Draft:
+    def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
         """Like :meth:`draft` for a picture that has the owner's palette already (see :meth:`colored`)."""
         steps = pyramid(colored, max(STEPS, self.config.levels))
         painted, choices = steps[self.config.levels - 1], []
@@ -214,14 +198,12 @@ class Head:
                 trail = trails(field, self.config.stroke)
             elif field is not along:  # the two finest levels share their trails
                 field, trail = along, trails(along, self.config.stroke)
-            size, corner = (field.shape[-2], field.shape[-1]), _reduced(origin, max(level, 1))
-            painted = painted + self._roughness(level, painted, trail, normal(size, corner, generator))
+            painted = painted + self._roughness(level, painted, field, trail, generator)
             painted, chosen = self.levels[level].repaint(
                 painted,
                 stride=self._stride(level),
                 seed=1 + seed * 16 + level,
                 crisp=self.config.softness > 0,
-                origin=_reduced(origin, level),
             )
             choices.append(chosen)
         painted = settle(painted, steps[:STEPS], allowed=self.config.tone, detail=detail * self.config.structure)
@@ -239,10 +221,10 @@ class Head:
         finished = painted if share == 0 else self.surface.finish(painted)
         return (finished if share in (0, 1) else torch.lerp(painted, finished, share)).clamp(0, 1)
 
-    def _roughness(self, level: int, like: Tensor, trail: Tensor, noise: Tensor) -> Tensor:
+    def _roughness(self, level: int, like: Tensor, along: Tensor, trail: Tensor, generator: torch.Generator) -> Tensor:
         """Noise ``(1, 1, H, W)`` drawn out along the shapes: it breaks flat areas up into strokes."""
-        drawn = bristles(noise.to(like.device), trail)
-        return self.config.roughness * self.surface.deviation(level) * resize_like(drawn, like)
+        noise = torch.randn(1, 1, *along.shape[-2:], generator=generator).to(like.device)
+        return self.config.roughness * self.surface.deviation(level) * resize_like(bristles(noise, trail), like)
 
     def _priced(self) -> Head:
         """Set the price of every patch from how far it lies from what photos ask for."""
@@ -347,11 +329,6 @@ class Head:
             )
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
             raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error
-
-
-def _reduced(origin: Origin | None, level: int) -> Origin | None:
-    """Return an origin in the pixels of a pyramid level."""
-    return None if origin is None else (origin[0] >> level, origin[1] >> level)
 
 
 def _read_level(tensors: dict[str, Tensor], index: int) -> Dictionary:

@@ -21,7 +21,6 @@ from shared_model.color import ColorStats, transfer
 from shared_model.config import HeadConfig
 from shared_model.errors import CompatibilityError, InputError
 from shared_model.head import Draft, Head
-from shared_model.scene import Origin
 from shared_model.surface import Surface
 
 __all__ = ["MAX_HEADS", "Mixed", "mix", "shares"]
@@ -58,19 +57,17 @@ class Mixed(Head):
         return _mean([part.colored(photo) for part in self.parts], self.shares)
 
     @torch.no_grad()
-    def draft(self, photo: Tensor, *, seed: int = 0, detail: float = 0.5, origin: Origin | None = None) -> Draft:
+    def draft(self, photo: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
         """Let every part see the photo in its own way (a head of line drawings sees lines) and average the drafts."""
-        drafts = [part.draft(photo, seed=seed, detail=detail, origin=origin) for part in self.parts]
+        drafts = [part.draft(photo, seed=seed, detail=detail) for part in self.parts]
         colored = _mean([draft.colored for draft in drafts], self.shares)
         painted = _mean([draft.painted for draft in drafts], self.shares)
         return Draft(colored, painted, drafts[_largest(self.shares)].choices)
 
     @torch.no_grad()
-    def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5, origin: Origin | None = None) -> Draft:
+    def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
         """Let every part draft and lay the drafts over one another; ``choices`` are those of the largest share."""
-        drafts = [
-            part.redraft(transfer(colored, part.color), seed=seed, detail=detail, origin=origin) for part in self.parts
-        ]
+        drafts = [part.redraft(transfer(colored, part.color), seed=seed, detail=detail) for part in self.parts]
         painted = _mean([draft.painted for draft in drafts], self.shares)
         return Draft(colored, painted, drafts[_largest(self.shares)].choices)
 

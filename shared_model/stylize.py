@@ -21,7 +21,6 @@ from shared_model.generator import MULTIPLE
 from shared_model.head import Head
 from shared_model.own_hand import check_change
 from shared_model.pyramid import luminance
-from shared_model.scene import Origin, Window, filled, normal
 from shared_model.weights import backbone_id
 
 __all__ = ["MAX_SIDE", "ROWS", "Options", "Watch", "canvas_size", "check_match", "stylize"]
@@ -98,7 +97,6 @@ def stylize(
     options: Options | None = None,
     rows: int = ROWS,
     watch: Watch = _unwatched,
-    origin: Origin | None = None,
 ) -> Tensor:
     """Paint a photo with an owner's taste and the shared hand.
 
@@ -117,9 +115,6 @@ def stylize(
         the same but for rounding (below 1e-5).
     watch
         Called between two steps with the share that is done; an error that it raises ends the painting.
-    origin
-        Where in a scene the photo lies, if it is a frame of a clip: its strokes then belong to the scene. Its canvas
-        may be 1 % larger or smaller than a photo's.
 
     Returns
     -------
@@ -133,22 +128,13 @@ def stylize(
     """
     options = options or Options()
     check_match(head, backbone)
-    size, around, place = _output_size(photo, options.size_px), canvas_size(photo, head.config.canvas_px), None
-    rows_kept = columns_kept = slice(None)
-    if origin is not None:
-        window = Window.of(size, canvas=around, origin=origin)
-        photo = filled(_resize(photo, size), window.sides)
-        left, _, top, _ = window.sides
-        rows_kept, columns_kept = slice(top, top + size[0]), slice(left, left + size[1])
-        size, around, place = (photo.shape[-2], photo.shape[-1]), window.canvas, window.origin
-    canvas = _resize(photo, around)
-    painted = _paint(canvas, head, backbone, options, watch=watch, origin=place)
+    size = _output_size(photo, options.size_px)
+    canvas = _resize(photo, canvas_size(photo, head.config.canvas_px))
+    painted = _paint(canvas, head, backbone, options, watch=watch)
     target = _resize(photo, size)
     if size[0] * size[1] <= painted.shape[2] * painted.shape[3]:
-        result = _mixed(_resize(painted, size), target, options)
-    else:
-        result = _enlarge(painted, canvas, target, head, options, rows=rows, watch=watch)
-    return result[:, :, rows_kept, columns_kept]
+        return _mixed(_resize(painted, size), target, options)
+    return _enlarge(painted, canvas, target, head, options, rows=rows, watch=watch)
 
 
 def _mixed(painted: Tensor, photo: Tensor, options: Options) -> Tensor:
@@ -160,30 +146,19 @@ def _mixed(painted: Tensor, photo: Tensor, options: Options) -> Tensor:
     return painted.clamp(0, 1)
 
 
-def _paint(
-    canvas: Tensor,
-    head: Head,
-    backbone: Backbone,
-    options: Options,
-    *,
-    watch: Watch = _unwatched,
-    origin: Origin | None = None,
-) -> Tensor:
+def _paint(canvas: Tensor, head: Head, backbone: Backbone, options: Options, *, watch: Watch = _unwatched) -> Tensor:
     """Draft and finish at canvas scale."""
     height, width = canvas.shape[-2:]
-    top, left = (0, 0) if origin is None else (place % MULTIPLE for place in origin)
-    sides = (left, -(left + width) % MULTIPLE, top, -(top + height) % MULTIPLE)
-    padded = F.pad(canvas, sides, mode="replicate")
-    corner = None if origin is None else (origin[0] - top, origin[1] - left)
+    padded = F.pad(canvas, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
     watch(0.0)
-    draft = head.draft(padded, seed=options.seed, detail=options.detail, origin=corner)
+    draft = head.draft(padded, seed=options.seed, detail=options.detail)
     watch(0.3)
     generator = torch.Generator().manual_seed(options.seed)
-    noise = normal((padded.shape[-2], padded.shape[-1]), corner, generator).to(canvas.device)
+    noise = torch.randn(1, 1, *padded.shape[-2:], generator=generator).to(canvas.device)
     painted = backbone.paint(draft.colored, draft.painted, head.modulation[None], noise, head.change)
     watch(0.5)
     painted = torch.lerp(draft.painted, painted, head.config.hand)
-    return head.finish(painted[:, :, top : top + height, left : left + width])
+    return head.finish(painted[:, :, :height, :width])
 
 
 def _enlarge(

@@ -1,44 +1,36 @@
-"""Steady strokes in a clip: they belong to the scene, and the last painting is blended into the new one.
+"""Steady strokes in a clip: the last painted frame, carried along the motion, blended into the new one.
 
-Painted one by one, the frames of a clip swim: strokes are chosen for each anew on a grid that is fixed to the frame.
-Here the motion between two *photos* is estimated (:mod:`shared_model.motion`) and
+Strokes are chosen for each frame anew and their grid is fixed to the frame, so in a pan they swim and on
+sensor noise they boil. Here the motion between two *photos* is estimated (the camera's, by phase correlation
+and an affine fit, then pyramidal Lucas-Kanade for what moves by itself), the last *painting* is carried
+along it, and where the carried photo agrees with the new one most of the new painting is taken from the
+carried one (Lai et al. 2018 learn such a blend; here it is closed form, three numbers and no training).
+Where it disagrees (uncovered ground, cuts, fast change) the new painting stands as it is.
 
-- each frame is moved by less than a pixel, so that it lies on whole pixels of the *scene* (:func:`view`), and painted
-  with the numbers that belong to its place there (:mod:`shared_model.scene`);
-- the last painting is carried along the motion, and where the carried photo agrees with the new one most of the new
-  painting is taken from the carried one (:func:`stabilise`; Lai et al. 2018 learn such a blend; here it is closed
-  form, three numbers and no training). Where the camera only moves along, that is a whole number of pixels, so that
-  nothing is resampled again and again. Where the photos disagree (uncovered ground, cuts, fast change) the new
-  painting stands as it is;
-- what is shown is moved back by that part of a pixel (:func:`shown`).
-
-Guarantees: the first frame, and every frame after a cut, is the painting of that frame at the scene's origin. A state
-holds one photo, one painting and where they lie, and nothing else. All is deterministic.
+Guarantees: the first frame, and every frame after a cut, is exactly the painting given. A state holds
+one photo and one painting and nothing else. All is deterministic.
 
 Limits: motion larger than about a quarter of the frame, transparency and flicker of the light are taken for
-a cut or for disagreement, so they flicker as when painted one by one; the scene follows a camera that moves along,
-not one that zooms or turns: there strokes swim and are carried as before, resampled once a frame, which softens them
-(docs/model.md has the figures).
+a cut or for disagreement, so they flicker as before; a carried painting is resampled once a frame, which
+softens strokes a little in motion that is no whole number of pixels (docs/model.md has the figures).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from shared_model.errors import InputError
-from shared_model.motion import flow, moved, warp
-from shared_model.pyramid import box
-from shared_model.scene import Origin
+from shared_model.pyramid import box, luminance, pyramid, resize_like
 
-__all__ = ["Blend", "State", "View", "shown", "stabilise", "view"]
+__all__ = ["Blend", "State", "flow", "shift", "stabilise", "warp"]
 
-_EXACT = 0.02  # pixels by which a motion may miss a whole number and still be taken for it
-_LINES, _BAND = 300, 0.45  # moving between pixels, this much is shown: as of so many lines, or this share if it is more
-_PACE = 0.3  # how fast that comes and goes
+_SMALL = 8  # smallest side of the coarsest level on which motion is looked for
+_ROUNDS = 3  # Lucas-Kanade steps per level
+_WINDOW = 4  # radius of its window
 
 
 @dataclass(frozen=True)
@@ -74,126 +66,50 @@ class Blend:
 
 @dataclass(frozen=True)
 class State:
-    """What a clip remembers between two frames.
-
-    Parameters
-    ----------
-    photo, painting
-        Of the last frame, on whole pixels of the scene: ``(1, 3, H, W)`` each.
-    origin
-        Where in the scene they lie.
-    softness
-        How much softer frames are shown, 0 to 1.
-    """
+    """What a clip remembers between two frames: the last photo and the last painting, ``(1, 3, H, W)`` each."""
 
     photo: Tensor
     painting: Tensor
-    origin: Origin = (0, 0)
-    softness: float = 0.0
-
-
-@dataclass(frozen=True)
-class View:
-    """A frame on whole pixels of the scene, and what of the last painting it can keep.
-
-    Parameters
-    ----------
-    photo
-        ``(1, 3, H, W) float in [0, 1]``: to be painted at ``origin``.
-    origin
-        Where in the scene its top left corner lies.
-    rest
-        By how much (down, across, at most half a pixel) the frame lies further than ``origin``.
-    motion
-        ``(1, 2, H, W)`` from the last photo, as :func:`shared_model.motion.warp` takes it; ``None`` after a cut.
-    share
-        ``(1, 1, H, W)``: how much of the last painting is kept where.
-    """
-
-    photo: Tensor
-    origin: Origin = (0, 0)
-    rest: tuple[float, float] = (0.0, 0.0)
-    motion: Tensor | None = field(default=None, repr=False)
-    share: Tensor | None = field(default=None, repr=False)
 
 
 @torch.no_grad()
-def view(last: State | None, frame: Tensor, *, blend: Blend | None = None) -> View:
-    """Find where in the scene a frame lies.
-
-    Parameters
-    ----------
-    last
-        State after the frame before; ``None`` for the first frame.
-    frame
-        ``(1, 3, H, W) float in [0, 1]``.
-    blend
-        See :class:`Blend`.
-
-    Returns
-    -------
-    View
-        At the origin of a new scene if there is no last frame, it has another size, or shows something else.
-    """
-    blend = blend or Blend()
-    if last is None or last.photo.shape != frame.shape:
-        return View(frame)
-    motion = _motion(last.photo, frame, blend.motion_px)
-    way = [float(part.median()) for part in motion[0]]  # of most of the frame: the camera's
-    whole = [round(part) for part in way]
-    down, across = (0.0 if abs(part - near) < _EXACT else part - near for part, near in zip(way, whole, strict=True))
-    photo = moved(frame, (-down, -across))
-    motion = motion - motion.new_tensor([down, across]).view(1, 2, 1, 1)
-    exact = motion.new_tensor(whole).view(1, 2, 1, 1)
-    motion = torch.where((motion - exact).abs().amax(1, keepdim=True) < _EXACT, exact, motion)
-    carried, inside = warp(last.photo, motion)
-    difference = box((carried - photo).abs().mean(1, keepdim=True), 2)
-    if float((difference * inside).sum() / inside.sum().clamp_min(1.0)) > blend.cut or float(inside.mean()) < 0.25:
-        return View(frame)
-    share = blend.keep * torch.exp(-((difference / blend.tolerance) ** 2)) * inside
-    origin = (last.origin[0] + whole[0], last.origin[1] + whole[1])
-    return View(photo, origin, (down, across), motion, share)
-
-
-@torch.no_grad()
-def stabilise(last: State | None, seen: View, painting: Tensor) -> State:
+def stabilise(
+    last: State | None, photo: Tensor, painting: Tensor, *, blend: Blend | None = None
+) -> tuple[Tensor, State]:
     """Blend the last painting of a clip into the new one.
 
     Parameters
     ----------
     last
-        The state that ``seen`` was made with.
-    seen
-        The new frame.
-    painting
-        What was painted from ``seen.photo``, of the same size.
+        State after the frame before; ``None`` for the first frame.
+    photo, painting
+        The new frame and what was painted from it, both ``(1, 3, H, W) float in [0, 1]``.
+    blend
+        See :class:`Blend`.
 
     Returns
     -------
-    State
-        For the next frame; :func:`shown` makes the frame to be seen of it.
+    tuple
+        The steady painting, and the state for the next frame.
 
     Raises
     ------
     InputError
         If photo and painting differ in size.
     """
-    if seen.photo.shape != painting.shape:
+    if photo.shape != painting.shape:
         raise InputError("the photo and its painting must have the same size")
-    if last is not None and seen.motion is not None and seen.share is not None:
-        painting = torch.lerp(painting, warp(last.painting, seen.motion)[0], seen.share).clamp(0, 1)
-    before = 0.0 if last is None or seen.motion is None else last.softness
-    return State(seen.photo, painting, seen.origin, before + _PACE * (float(any(seen.rest)) - before))
-
-
-def shown(seen: View, state: State) -> Tensor:
-    """Return the painting as the frame shows it: ``(1, 3, H, W) float in [0, 1]``.
-
-    Strokes as fine as pixels look different on every part of a pixel: they would flicker as they move, and more so
-    once they are coded. So they are shown a little softer while the camera moves between pixels.
-    """
-    band = min(1.0, max(_BAND, _LINES / min(state.painting.shape[-2:])))
-    return moved(state.painting, seen.rest, band=1 - state.softness * (1 - band))
+    blend = blend or Blend()
+    if last is None or last.photo.shape != photo.shape or blend.keep == 0.0:
+        return painting, State(photo, painting)
+    motion = _motion(last.photo, photo, blend.motion_px)
+    carried, inside = warp(last.photo, motion)
+    difference = box((carried - photo).abs().mean(1, keepdim=True), 2)
+    if float((difference * inside).sum() / inside.sum().clamp_min(1.0)) > blend.cut or float(inside.mean()) < 0.25:
+        return painting, State(photo, painting)
+    share = blend.keep * torch.exp(-((difference / blend.tolerance) ** 2)) * inside
+    steady = torch.lerp(painting, warp(last.painting, motion)[0], share).clamp(0, 1)
+    return steady, State(photo, steady)
 
 
 def _motion(before: Tensor, after: Tensor, most_px: int) -> Tensor:
@@ -206,3 +122,165 @@ def _motion(before: Tensor, after: Tensor, most_px: int) -> Tensor:
     small = [F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 1) for x in (before, after)]
     field = F.interpolate(flow(small[0], small[1]), size=(height, width), mode="bilinear")
     return field * field.new_tensor([height / size[0], width / size[1]]).view(1, 2, 1, 1)
+
+
+def warp(picture: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+    """Carry a picture along a motion field.
+
+    Parameters
+    ----------
+    picture
+        ``(1, C, H, W)``.
+    motion
+        ``(1, 2, H, W)``: for every pixel of the result, how far (down, across, in pixels) from it lies the
+        pixel of ``picture`` that it shows.
+
+    Returns
+    -------
+    tuple
+        The carried picture (bicubic; a whole number of pixels moves exactly) and ``(1, 1, H, W)``: 1 where it
+        came from inside, else 0.
+    """
+    height, width = picture.shape[-2:]
+    rows = torch.arange(height, dtype=motion.dtype, device=motion.device)[:, None] + motion[0, 0]
+    columns = torch.arange(width, dtype=motion.dtype, device=motion.device)[None] + motion[0, 1]
+    inside = (rows >= -0.01) & (rows <= height - 0.99) & (columns >= -0.01) & (columns <= width - 0.99)
+    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)[None]
+    moved = F.grid_sample(picture, grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return moved, inside[None, None].to(picture.dtype)
+
+
+@torch.no_grad()
+def flow(before: Tensor, after: Tensor) -> Tensor:
+    """Estimate the motion from one photo to the next.
+
+    The camera first: a shift (:func:`shift`), refined to an affine motion of the whole frame. Then what moves
+    differently, from coarse to fine down to half resolution, by Lucas & Kanade 1981 with a ridge that
+    holds flat areas at the motion of the coarser level.
+
+    Parameters
+    ----------
+    before, after
+        ``(1, 3, H, W) float in [0, 1]``.
+
+    Returns
+    -------
+    Tensor
+        ``(1, 2, H, W)``, as :func:`warp` takes it.
+    """
+    light = [luminance(before), luminance(after)]
+    camera = _camera(light[0], light[1])
+    levels = 1
+    while min(light[0].shape[-2:]) >> levels >= _SMALL and levels < 4:
+        levels += 1
+    old, new = (pyramid(x, levels) for x in light)
+    motion = camera
+    for level in reversed(range(min(1, levels - 1), levels)):
+        motion = _resized(motion, old[level])
+        for _ in range(_ROUNDS):
+            motion = motion + _step(old[level], new[level], motion)
+    return _where_better(_resized(motion, light[0]), camera, light[0], light[1])
+
+
+def _resized(motion: Tensor, like: Tensor) -> Tensor:
+    """Bring a motion field to the size of a picture; its unit is that picture's pixel."""
+    return resize_like(motion, like) * (like.shape[-1] / motion.shape[-1])
+
+
+def shift(before: Tensor, after: Tensor) -> tuple[float, float]:
+    """Return the shift (down, across) in pixels, exact to a few hundredths, between two grey frames ``(1, 1, H, W)``.
+
+    Phase correlation (Kuglin & Hines 1975) under a Hann window finds the whole pixels, Gauss-Newton steps over
+    the whole frame the rest. A frame without structure has no shift.
+    """
+    height, width = before.shape[-2:]
+    window = torch.outer(torch.hann_window(height), torch.hann_window(width)).to(before.device)
+    a, b = ((x[0, 0] - x.mean()) * window for x in (before, after))
+    cross = torch.fft.rfft2(a) * torch.fft.rfft2(b).conj()
+    surface = torch.fft.irfft2(cross / (cross.abs() + 1e-3 * cross.abs().mean() + 1e-12), s=(height, width))
+    peak = int(surface.argmax())
+    found = [float(v) for v in (peak // width, peak % width)]
+    found = [v - size if v > size / 2 else v for v, size in zip(found, (height, width), strict=True)]
+    starts = [_uniform(start, before) for start in ((0.0, 0.0), (found[0], found[1]))]
+    fields = [*(_fit(before, after, start, affine=False) for start in starts), starts[0]]
+    best = min(fields, key=lambda motion: _error(before, after, motion))
+    return float(best[0, 0, 0, 0]), float(best[0, 1, 0, 0])
+
+
+def _camera(before: Tensor, after: Tensor) -> Tensor:
+    """Return the motion of the whole frame: a shift, or an affine motion where that explains the frame better."""
+    start = _uniform(shift(before, after), before)
+    affine = _fit(before, after, start, affine=True)
+    return affine if _error(before, after, affine) < 0.97 * _error(before, after, start) else start
+
+
+def _uniform(motion: tuple[float, float], like: Tensor) -> Tensor:
+    return torch.tensor(motion).view(1, 2, 1, 1).expand(1, 2, *like.shape[-2:]).to(like)
+
+
+def _fit(before: Tensor, after: Tensor, motion: Tensor, *, affine: bool) -> Tensor:
+    """Improve a motion of the whole frame by Gauss-Newton steps: two numbers, or six if ``affine``."""
+    height, width = before.shape[-2:]
+    ones = torch.ones_like(before)
+    forms = [ones]
+    if affine:
+        rows = torch.linspace(-1, 1, height).view(1, 1, -1, 1).to(before) * ones
+        columns = torch.linspace(-1, 1, width).view(1, 1, 1, -1).to(before) * ones
+        forms += [rows, columns]
+    for _ in range(6):
+        moved, inside = warp(before, motion)
+        error = (after - moved) * inside
+        trust = inside / (error.abs() + 0.02)  # what moves by itself counts less
+        columns_of = [slope * form for slope in _slopes(moved) for form in forms]
+        jacobian = torch.cat([c.flatten(1) for c in columns_of])  # (2 or 6, H W)
+        weighted = jacobian * trust.flatten(1)
+        matrix = weighted @ jacobian.T
+        ridge = (1e-6 + 1e-4 * matrix.diagonal().mean()) * torch.eye(len(matrix)).to(matrix)
+        step = torch.linalg.solve(matrix + ridge, weighted @ error.flatten()).clamp(-2, 2)
+        count = len(forms)
+        moves = [sum(step[i * count + j] * forms[j] for j in range(count)) for i in (0, 1)]
+        motion = motion + torch.cat([torch.as_tensor(m) for m in moves], 1)
+    return motion
+
+
+def _error(before: Tensor, after: Tensor, motion: Tensor) -> float:
+    """Mean absolute difference under a motion, with a small price on its length; infinite where little overlaps."""
+    moved, inside = warp(before, motion)
+    if float(inside.mean()) < 0.25:
+        return float("inf")
+    return float(((moved - after).abs() * inside).sum() / inside.sum()) + 1e-6 * float(motion.abs().mean())
+
+
+def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences (down, across)."""
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    return (padded[:, :, 2:, 1:-1] - padded[:, :, :-2, 1:-1]) / 2, (
+        padded[:, :, 1:-1, 2:] - padded[:, :, 1:-1, :-2]
+    ) / 2
+
+
+def _step(before: Tensor, after: Tensor, motion: Tensor) -> Tensor:
+    """One Lucas-Kanade step for every pixel: ``(1, 2, H, W)``."""
+    moved, inside = warp(before, motion)
+    down, across = _slopes(moved)
+    error = (after - moved) * inside
+    yy, xx, xy = (box(p, _WINDOW) for p in (down * down, across * across, down * across))
+    ye, xe = box(down * error, _WINDOW), box(across * error, _WINDOW)
+    ridge = 1e-4 + 0.02 * (yy + xx).mean()
+    yy, xx = yy + ridge, xx + ridge
+    determinant = yy * xx - xy * xy
+    step = torch.cat([(xx * ye - xy * xe) / determinant, (yy * xe - xy * ye) / determinant], 1)
+    return box(step.clamp(-1, 1), 2)
+
+
+def _where_better(motion: Tensor, camera: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Keep the camera's motion wherever the local one explains the new frame no better.
+
+    A pan is one motion: taking it as it is keeps straight what small local errors would wobble.
+    """
+    errors = []
+    for field in (motion, camera):
+        moved, inside = warp(before, field)
+        errors.append(box((moved - after).abs() * inside + (1 - inside), 4))
+    better = box((errors[0] < 0.9 * errors[1] - 0.002).to(motion.dtype), 8)
+    return torch.lerp(camera, motion, better)

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from shared_model.backbone import Backbone
 from shared_model.head import Head
-from shared_model.scene import Origin
 from shared_model.stylize import Options, stylize
 
 __all__ = ["Target", "pgd", "random_signs", "search"]
@@ -45,9 +44,9 @@ class Target:
     options: Options
 
     @torch.no_grad()
-    def paint(self, photo: Tensor, *, origin: Origin | None = None) -> Tensor:
-        """Return the true painting of ``(1, 3, H, W) float in [0, 1]``, a photo or a frame of a clip."""
-        return stylize(photo, head=self.head, backbone=self.backbone, options=self.options, origin=origin)
+    def paint(self, photo: Tensor) -> Tensor:
+        """Return the true painting of ``(1, 3, H, W) float in [0, 1]``."""
+        return stylize(photo, head=self.head, backbone=self.backbone, options=self.options)
 
     def stand_in(self, photo: Tensor, *, through: bool) -> Tensor:
         """Return a painting that can be differentiated; its value is the true one up to rounding.

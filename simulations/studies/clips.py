@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shared_model.errors import InputError
-from shared_model.motion import warp
+from shared_model.temporal import warp
 
 __all__ = ["KINDS", "Clip", "flicker", "make_clip"]
 
@@ -34,7 +34,7 @@ class Clip:
     frames
         Each ``(1, 3, S, S) float in [0, 1]`` on whole 8-bit levels.
     motions
-        For each frame but the first, the motion from the one before, as :func:`shared_model.motion.warp` takes it.
+        For each frame but the first, the motion from the one before, as :func:`shared_model.temporal.warp` takes it.
     """
 
     kind: str

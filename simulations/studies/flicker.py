@@ -1,8 +1,8 @@
-"""The study ``flicker``: how steady a painted clip is, frame by frame and as shared_model.temporal steadies it.
+"""The study ``flicker``: how steady a painted clip is, frame by frame and with the blend of shared_model.temporal.
 
 Clips are made from photos, so that the motion between frames is known exactly (:mod:`simulations.studies.clips`);
 all frames are painted with one seed. Flicker is the difference between a frame and the one before carried along
-the known motion; the photo's own comes from the sensor noise in the clip. The painter estimates the motion
+the known motion; the photo's own comes from the sensor noise in the clip. The blend estimates the motion
 itself, it is never told.
 """
 
@@ -23,16 +23,15 @@ from shared_model.errors import InputError
 from shared_model.files import write_atomic
 from shared_model.images import encode_picture, find_pictures, load_tensor, resize_short, to_tensor, to_uint8
 from shared_model.metrics.content import content_score
-from shared_model.motion import warp
-from shared_model.pyramid import box
+from shared_model.pyramid import bands, luminance
 from shared_model.stylize import Options
-from shared_model.temporal import Blend, State, shown, stabilise, view
+from shared_model.temporal import Blend, State, stabilise, warp
 from simulations.studies import study_parser
 from simulations.studies.attacks import Target
 from simulations.studies.clips import KINDS, Clip, flicker, make_clip
 from simulations.studies.robustness import shipped_targets
 
-__all__ = ["Steadiness", "fine", "measure", "parser", "run"]
+__all__ = ["Steadiness", "measure", "parser", "run"]
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,13 @@ class Steadiness:
     photo, head, kind
         Names of the photo, the head and the clip.
     keep
-        Share that the blend keeps; ``None`` where every frame was painted alone, as a photo.
+        Share that the blend keeps; 0 is frame by frame.
     own
         Flicker of the photo clip, in [0, 1].
     painted
         Flicker of the painted clip.
     sharpness
-        Contrast of the finest band of the last painted frame over that of the frame painted alone.
+        Standard deviation of the finest band of the last painted frame over that of the frame painted alone.
     content
         Content score of the last frame.
     """
@@ -58,7 +57,7 @@ class Steadiness:
     photo: str
     head: str
     kind: str
-    keep: float | None
+    keep: float
     own: float
     painted: float
     sharpness: float
@@ -70,24 +69,23 @@ class Steadiness:
         return self.painted / max(self.own, 1e-9)
 
 
-def steadied(frames: Sequence[Tensor], target: Target, *, keep: float) -> list[Tensor]:
-    """Paint a clip as a video is painted."""
+def blended(frames: Sequence[Tensor], painted: Sequence[Tensor], *, keep: float) -> list[Tensor]:
+    """Run the blend over a clip."""
     state: State | None = None
     steady = []
-    for frame in frames:
-        seen = view(state, frame, blend=Blend(keep=keep))
-        state = stabilise(state, seen, target.paint(seen.photo, origin=seen.origin))
-        steady.append(shown(seen, state))
+    for frame, painting in zip(frames, painted, strict=True):
+        result, state = stabilise(state, frame, painting, blend=Blend(keep=keep))
+        steady.append(result)
     return steady
 
 
 def measure(clip: Clip, target: Target, *, keeps: Sequence[float], names: tuple[str, str]) -> list[Steadiness]:
-    """Measure a clip whose frames are painted alone, as photos, and as a video with every share ``keep``."""
-    alone = [target.paint(frame) for frame in clip.frames]
+    """Paint a clip once and measure it frame by frame (``keep`` 0) and with every other ``keep``."""
+    painted = [target.paint(frame) for frame in clip.frames]
     own = flicker(clip.frames, clip.motions)
     rows = []
-    for keep in (None, *keeps):
-        painted = alone if keep is None else steadied(clip.frames, target, keep=keep)
+    for keep in keeps:
+        steady = blended(clip.frames, painted, keep=keep)
         rows.append(
             Steadiness(
                 photo=names[0],
@@ -95,9 +93,9 @@ def measure(clip: Clip, target: Target, *, keeps: Sequence[float], names: tuple[
                 kind=clip.kind,
                 keep=keep,
                 own=own,
-                painted=flicker(painted, clip.motions),
-                sharpness=fine(painted[-1]) / fine(alone[-1]),
-                content=content_score(clip.frames[-1], painted[-1])["content"],
+                painted=flicker(steady, clip.motions),
+                sharpness=float(_fine(steady[-1]) / _fine(painted[-1])),
+                content=content_score(clip.frames[-1], steady[-1])["content"],
             )
         )
     return rows
@@ -115,7 +113,7 @@ def parser() -> Parser:
     made.add_argument("--heads", nargs="+", default=["oil", "sketch"], metavar="NAME", help="heads")
     made.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     made.add_argument(
-        "--keep", type=float, nargs="+", default=[0.0, 0.8, 0.95], metavar="SHARE", help="what the blend keeps"
+        "--keep", type=float, nargs="+", default=[0.8, 0.92, 0.95], metavar="SHARE", help="what the blend keeps"
     )
     made.add_argument("--frames", type=int, default=6, metavar="N", help="frames of a clip (default 6)")
     made.add_argument("--px", type=int, default=512, metavar="PX", help="side of a frame (default: the canvas, 512)")
@@ -128,7 +126,7 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
     """Measure every clip, print a table, write ``flicker.json`` and ``flicker.png``; returns the exit code."""
     if not 64 <= parsed.px <= 1024 or not 2 <= parsed.frames <= 100 or not 0 <= parsed.noise <= 50:
         raise InputError("--px must be 64 to 1024, --frames 2 to 100, --noise 0 to 50")
-    keeps = [Blend(keep=keep).keep for keep in parsed.keep]  # checks them
+    keeps = [0.0, *(Blend(keep=keep).keep for keep in parsed.keep)]  # checks them
     photos = _photos(parsed.photos, parsed.px + 4 * parsed.frames + 4)
     targets = shipped_targets(parsed.heads, Options(seed=parsed.seed))
     rows: list[Steadiness] = []
@@ -142,7 +140,7 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
             )
             found = measure(clip, targets[head], keeps=keeps, names=(photo, head))
             rows += found
-            console.note(f"{photo}, {head}, {kind}: " + ", ".join(f"{_way(r.keep)}: {r.ratio:.2f}" for r in found))
+            console.note(f"{photo}, {head}, {kind}: " + ", ".join(f"keep {r.keep:g}: {r.ratio:.2f}" for r in found))
             if kind == "subpixel":
                 tiles.append(_row(clip, targets[head], keeps[-1], found))
     facts = {"clips": [asdict(row) | {"ratio": round(row.ratio, 3)} for row in rows], "summary": summary(rows)}
@@ -158,17 +156,13 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
 def summary(rows: Sequence[Steadiness]) -> dict[str, dict[str, float]]:
     """Return means by kind and keep: ``{"pan, keep 0.9": {...}}``."""
     made: dict[str, dict[str, float]] = {}
-    for name in dict.fromkeys(f"{row.kind}, {_way(row.keep)}" for row in rows):
-        some = [row for row in rows if f"{row.kind}, {_way(row.keep)}" == name]
-        made[name] = {
-            key: sum(float(getattr(row, key)) for row in some) / len(some)
-            for key in ("own", "painted", "ratio", "sharpness", "content")
+    for kind, keep in sorted({(row.kind, row.keep) for row in rows}):
+        some = [row for row in rows if (row.kind, row.keep) == (kind, keep)]
+        made[f"{kind}, keep {keep:g}"] = {
+            name: sum(float(getattr(row, name)) for row in some) / len(some)
+            for name in ("own", "painted", "ratio", "sharpness", "content")
         } | {"ratio_most": max(row.ratio for row in some)}
     return made
-
-
-def _way(keep: float | None) -> str:
-    return "alone" if keep is None else f"keep {keep:g}"
 
 
 def _photos(folder: str, short_px: int) -> Mapping[str, Tensor]:
@@ -182,20 +176,19 @@ def _photos(folder: str, short_px: int) -> Mapping[str, Tensor]:
     return {name: resize_short(photo, short_px) for name, photo in loaded.items()}
 
 
-def fine(picture: Tensor) -> float:
-    """Contrast of the finest band: mean absolute difference to the mean of 3 x 3 pixels."""
-    return float((picture - box(picture, 1)).abs().mean())
+def _fine(picture: Tensor) -> Tensor:
+    return bands(luminance(picture), 1)[0].std()
 
 
 def _row(clip: Clip, target: Target, keep: float, found: Sequence[Steadiness]) -> list[Tile]:
-    """Show the last frame: the photo, painted alone, as a video, and what flickered in both."""
+    """Show the last frame: the photo, painted alone, blended, and what flickered in both."""
     painted = [target.paint(frame) for frame in clip.frames]
-    steady = steadied(clip.frames, target, keep=keep)
+    steady = blended(clip.frames, painted, keep=keep)
     made = [Tile(to_uint8(clip.frames[-1]), f"{found[0].photo}, {clip.kind}, frame {len(painted)}")]
-    for frames, row, word in ((painted, found[0], "alone"), (steady, found[-1], _way(keep))):
+    for frames, row, word in ((painted, found[0], "alone"), (steady, found[-1], f"keep {keep:g}")):
         made.append(Tile(to_uint8(frames[-1]), f"{row.head}, {word}"))
-        carried, inside = warp(frames[-2], clip.motions[-1])
-        left = ((carried - frames[-1]).abs() * inside).mean(1)[0].numpy()
+        moved, inside = warp(frames[-2], clip.motions[-1])
+        left = ((moved - frames[-1]).abs() * inside).mean(1)[0].numpy()
         made.append(Tile(heat(left, top=0.2), f"flicker: {row.ratio:.1f} times the photo's"))
     return made
 

@@ -36,7 +36,6 @@ from shared_model.weights import default_backbone
 from simulations.pictures import default_photos
 from simulations.studies import study_parser
 from simulations.studies.clips import KINDS, Clip, flicker, make_clip
-from simulations.studies.flicker import fine
 
 __all__ = ["decoded", "encode_clip", "measure", "parser", "run"]
 
@@ -92,8 +91,7 @@ def measure(clip: Clip, painter: Painter, *, console: Console) -> tuple[dict[str
     Returns
     -------
     tuple
-        ``own`` and ``painted`` flicker in [0, 1], their ``ratio``; ``sharpness`` of the last frame, over that of a
-        photo's painting that was never coded; ``frames_per_cpu_s``; and frames to look at.
+        ``own`` and ``painted`` flicker in [0, 1], their ``ratio``, ``frames_per_cpu_s``; and frames to look at.
     """
     with tempfile.TemporaryDirectory() as folder:
         source = encode_clip(clip.frames, Path(folder, "clip.mkv"))
@@ -103,12 +101,10 @@ def measure(clip: Clip, painter: Painter, *, console: Console) -> tuple[dict[str
         spent = time.process_time() - began
         before, after = decoded(source), decoded(target)
     own, painted = flicker(before, clip.motions), flicker(after, clip.motions)
-    alone = painter.engine.stylize(before[-1], painter.head, options=painter.frame_options())
     found = {
         "own": round(own, 5),
         "painted": round(painted, 5),
         "ratio": round(painted / own, 3),
-        "sharpness": round(fine(after[-1]) / fine(alone), 3),
         "frames_per_cpu_s": round(len(after) / spent, 3),
     }
     last = len(after) - 1
@@ -139,4 +135,4 @@ def _painter(name: str, precision: str) -> Painter:
     return Painter(engine=engine, head=head, recipe=Recipe.of(head, name=name, options=Options()))
 
 
-_COLUMNS = ("head", "kind", "px", "own", "painted", "ratio", "sharpness", "frames_per_cpu_s")
+_COLUMNS = ("head", "kind", "px", "own", "painted", "ratio", "frames_per_cpu_s")
