@@ -238,6 +238,7 @@ class Atelier:
         *,
         name: str,
         budget_s: float,
+        strokes: str,
         patience: Patience,
         progress: Callable[[float], None],
     ) -> HeadFile:
@@ -255,6 +256,7 @@ class Atelier:
             backbone=self.backbone,
             name=name,
             budget_s=budget_s,
+            strokes=strokes,
             patience=patience,
             progress=lambda share, loss: progress(share),
         )

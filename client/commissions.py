@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from client.order import Order
-from client.personalize import check_budget
+from client.personalize import check_budget, check_strokes
 from client.store import Home, check_name
 from shared_model.errors import InputError
 from shared_model.mix import shares
@@ -87,16 +87,18 @@ class Painted:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A head to make: its name, seconds of tuning (0: fit only), and whether it replaces one of that name."""
+    """A head to make: its name, seconds of tuning (0: fit only), its strokes, whether it replaces one of that name."""
 
     name: str
     budget_s: float = 20.0
     seed: int = 0
     overwrite: bool = False
+    strokes: str = "fine"
 
     def __post_init__(self) -> None:
         check_name(self.name)
         check_budget(self.budget_s)
+        check_strokes(self.strokes)
         if self.budget_s > MAX_BUDGET_S:
             raise InputError(f"a daemon tunes for at most {MAX_BUDGET_S:g} seconds", hint="use easel personalize")
         if not 0 <= self.seed < 1 << 31:

@@ -116,9 +116,10 @@ def personalize(
     Raises
     ------
     InputError
-        If there is no picture or the budget is out of range.
+        If there is no picture, the budget is out of range or there are no such strokes.
     """
     check_budget(budget_s)
+    check_strokes(strokes)
     patience = patience or Patience()
     begin = patience.clock()
     losses: list[float] = []
@@ -160,6 +161,18 @@ def check_budget(budget_s: float) -> None:
     """
     if not 0 <= budget_s <= MAX_BUDGET_S:
         raise InputError(f"a budget of {budget_s:g} seconds makes no sense", hint="use 0 to 86400, such as 20")
+
+
+def check_strokes(strokes: str) -> None:
+    """Refuse a kind of head that there is not.
+
+    Raises
+    ------
+    InputError
+        If it is none of :data:`shared_model.config.STROKES`.
+    """
+    if strokes not in STROKES:
+        raise InputError(f"strokes must be {' or '.join(STROKES)}, not {strokes!r}")
 
 
 def load_pictures(

@@ -195,6 +195,7 @@ class Client:
         photos: Sequence[bytes] = (),
         budget_s: float = 20.0,
         seed: int = 0,
+        strokes: str = "fine",
         overwrite: bool = False,
         progress: Listener | None = None,
         timeout_s: float | None = None,
@@ -207,12 +208,12 @@ class Client:
             What to call it.
         pictures, photos
             Picture files whose style is wanted, and files to practise on.
-        budget_s, seed, overwrite
+        budget_s, seed, strokes, overwrite
             As of ``easel personalize``.
         progress, timeout_s
             As of :meth:`stylize`.
         """
-        start = pb.PersonalizeStart(name=name, budget_seconds=budget_s, seed=seed, overwrite=overwrite)
+        start = pb.PersonalizeStart(name=name, budget_seconds=budget_s, seed=seed, overwrite=overwrite, strokes=strokes)
         stub = studio_pb2_grpc.PainterStub(self._channel)
 
         def messages() -> Iterator[Any]:

@@ -124,6 +124,7 @@ class WarmPainter:
             photos=practice,
             budget_s=lesson.budget_s,
             seed=lesson.seed,
+            strokes=lesson.strokes,
             patience=_Watched(self._clock, job),
             progress=lambda fraction, loss: job.report("tuning", 0.1 + 0.85 * min(fraction, 1.0), loss=loss),
         )

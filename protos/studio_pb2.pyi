@@ -124,16 +124,18 @@ class PersonalizeRequest(_message.Message):
     def __init__(self, start: _Optional[_Union[PersonalizeStart, _Mapping]] = ..., picture: _Optional[_Union[PersonalizePicture, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class PersonalizeStart(_message.Message):
-    __slots__ = ("name", "budget_seconds", "seed", "overwrite")
+    __slots__ = ("name", "budget_seconds", "seed", "overwrite", "strokes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BUDGET_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     OVERWRITE_FIELD_NUMBER: _ClassVar[int]
+    STROKES_FIELD_NUMBER: _ClassVar[int]
     name: str
     budget_seconds: float
     seed: int
     overwrite: bool
-    def __init__(self, name: _Optional[str] = ..., budget_seconds: _Optional[float] = ..., seed: _Optional[int] = ..., overwrite: _Optional[bool] = ...) -> None: ...
+    strokes: str
+    def __init__(self, name: _Optional[str] = ..., budget_seconds: _Optional[float] = ..., seed: _Optional[int] = ..., overwrite: _Optional[bool] = ..., strokes: _Optional[str] = ...) -> None: ...
 
 class PersonalizePicture(_message.Message):
     __slots__ = ("practice",)

@@ -168,7 +168,8 @@ def _commission(start: Any) -> Commission:
 
 def _lesson(start: Any) -> Lesson:
     budget = {"budget_s": start.budget_seconds} if start.HasField("budget_seconds") else {}
-    return Lesson(start.name, seed=start.seed, overwrite=start.overwrite, **budget)
+    strokes = start.strokes or "fine"
+    return Lesson(start.name, seed=start.seed, overwrite=start.overwrite, strokes=strokes, **budget)
 
 
 async def _pictures(upload: Upload, ticket: Ticket) -> tuple[list[bytes], list[bytes]]:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from client.atelier import Atelier
-from client.personalize import Patience
+from client.personalize import Patience, check_strokes
 from client.studio.answers import accepted, picture, threaded, told
 from client.studio.intake import look_of, manners_of, options_of, read_json, text, texts
 from client.studio.jobs import Job, Jobs
@@ -70,6 +70,8 @@ class Bench:
         pictures, name, seconds = texts(asked, "pictures"), text(asked, "name"), asked.get("seconds", 20)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_LEARN_S:
             raise InputError(f"learning takes 0 to {MAX_LEARN_S:g} seconds", hint="easel personalize has no such limit")
+        strokes = text(asked, "strokes", missing="fine")
+        check_strokes(strokes)
         self.atelier.home.check_free(name)
 
         def work(job: Job) -> None:
@@ -81,6 +83,7 @@ class Bench:
                 pictures,
                 name=name,
                 budget_s=float(seconds),
+                strokes=strokes,
                 patience=patience,
                 progress=follow,
             )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from client.cli import main
 from shared_model.backbone import Backbone
@@ -62,9 +65,13 @@ def easel_home(own_home: Path, weights_folder: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def tiny_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fit every head at the tiny size, a hundred times faster."""
-    fit = Head.fit
-    monkeypatch.setattr(Head, "fit", lambda styles, **given: fit(styles, **{"config": TINY, **given}))
+    """Fit every head at the tiny size, a hundred times faster; of its settings only the strokes are kept."""
+    real = Head.fit
+
+    def fit(styles: Sequence[Tensor], *, config: HeadConfig | None = None, **given: Any) -> Head:
+        return real(styles, config=dataclasses.replace(TINY, softness=config.softness if config else 0.0), **given)
+
+    monkeypatch.setattr(Head, "fit", fit)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from client.personalize import Patience
 from client.recipe import Recipe
 from client.strokes import NOWHERE
 from client.views import stem
+from shared_model.config import STROKES
 from shared_model.errors import CompatibilityError, InputError, MissingError, PictureError
 from shared_model.head import Head
 from shared_model.images import read_settings
@@ -125,15 +126,25 @@ def test_a_style_has_one_to_ten_pictures(atelier: Atelier, count: int) -> None:
 
 def test_learning_makes_an_own_head(atelier: Atelier, photo: str) -> None:
     shares: list[float] = []
-    saved = atelier.learn([photo], name="mine", budget_s=0, patience=Patience(), progress=shares.append)
+    saved = atelier.learn([photo], name="mine", budget_s=0, strokes="fine", patience=Patience(), progress=shares.append)
     assert saved.name == "mine"
     assert {"id": "mine", "name": "mine", "kind": "own", "pictures": []} in atelier.heads()
     assert atelier.preview(photo, "mine", options=Options())
     with pytest.raises(InputError, match="already"):
-        atelier.learn([photo], name="mine", budget_s=0, patience=Patience(), progress=shares.append)
+        atelier.learn([photo], name="mine", budget_s=0, strokes="fine", patience=Patience(), progress=shares.append)
     atelier.delete_head("mine")
     with pytest.raises(InputError):
         atelier.delete_head("tiny")
+
+
+def test_learning_takes_fine_or_broad_strokes(atelier: Atelier, photo: str) -> None:
+    soft = {}
+    for strokes in ("fine", "broad"):
+        atelier.learn(
+            [photo], name=strokes, budget_s=0, strokes=strokes, patience=Patience(), progress=lambda share: None
+        )
+        soft[strokes] = atelier.home.load_head(strokes).config.softness
+    assert soft == {"fine": 0.0, "broad": STROKES["broad"].softness}
 
 
 def test_learning_tells_its_progress_and_can_be_stopped(
@@ -156,7 +167,7 @@ def test_learning_tells_its_progress_and_can_be_stopped(
         if share >= 0.3:
             patience.stop()
 
-    atelier.learn([photo], name="mine", budget_s=300, patience=patience, progress=progress)
+    atelier.learn([photo], name="mine", budget_s=300, strokes="fine", patience=patience, progress=progress)
     assert shares == [0.0, 0.1, 0.2, 0.3]
 
 

@@ -192,7 +192,12 @@ const learn = guarded(async (event) => {
   event.preventDefault();
   const name = $("learn-name").value.trim();
   if (!name || !chosen.length) return;
-  const asked = { pictures: chosen.map((one) => one.id), name, seconds: Number($("learn-seconds").value) };
+  const asked = {
+    pictures: chosen.map((one) => one.id),
+    name,
+    seconds: Number($("learn-seconds").value),
+    strokes: $("learn-strokes").value,
+  };
   const started = await post("/api/heads", asked);
   $("style-dialog").close();
   chosen = [];

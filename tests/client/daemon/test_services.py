@@ -59,6 +59,9 @@ def test_a_head_is_made_renamed_used_and_deleted(
     with Client.connect() as painter:
         made = painter.personalize("mine", [photo, photo], budget_s=0.0)
         assert (made.name, made.images, made.shipped, made.matches) == ("mine", 2, False, True)
+        assert painter.personalize("broad", [photo], budget_s=0.0, strokes="broad").name == "broad"
+        assert atelier.home.load_head("broad").config.softness > 0 == atelier.home.load_head("mine").config.softness
+        painter.delete_head("broad")
         assert painter.rename_head("mine", "ours").name == "ours"
         assert [head.name for head in painter.heads()] == ["ours", "tiny"]
         assert painter.head("ours").damage == ""
@@ -81,6 +84,8 @@ def test_errors_are_easels_own_with_their_hints(launch: Any, atelier: WarmPainte
             painter.delete_head("tiny")
         with pytest.raises(InputError, match="cannot be the name"):
             painter.personalize("../../etc/passwd", [photo], budget_s=0.0)
+        with pytest.raises(InputError, match="strokes must be fine or broad, not 'thick'"):
+            painter.personalize("mine", [photo], budget_s=0.0, strokes="thick")
         assert painter.stylize(photo, head="tiny").width == 56
 
 

@@ -163,6 +163,11 @@ def test_learning_has_a_limit(page: TestClient, photo: str, seconds: object) -> 
     error(page.post("/api/heads", json={"pictures": [photo], "name": "mine", "seconds": seconds}), 400)
 
 
+@pytest.mark.parametrize("strokes", ["thick", "", 1, None])
+def test_strokes_are_fine_or_broad(page: TestClient, photo: str, strokes: object) -> None:
+    error(page.post("/api/heads", json={"pictures": [photo], "name": "mine", "seconds": 0, "strokes": strokes}), 400)
+
+
 def test_ids_that_are_none_lead_nowhere(page: TestClient) -> None:
     for path in ("/api/photos/{}", "/api/photos/{}/view", "/api/paintings/{}/file", "/api/paintings/{}/view"):
         for name in ("..%2f..%2fheads%2fx", "a" * 23, "..", "%00", "A" * 24):

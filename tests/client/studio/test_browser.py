@@ -75,6 +75,7 @@ def test_own_pictures_are_painted_with_and_learned_from(visit: Visit, gate: Gate
     page.wait_for_selector(".toast >> text=cannot be the name")
     page.fill("#learn-name", "mine")
     page.evaluate("document.querySelector('#learn-seconds').add(new Option('none', '0', true, true))")
+    page.select_option("#learn-strokes", "broad")
     page.click("#learn-start")
     page.wait_for_selector("[data-id=mine][aria-checked=true]")
     page.click("[aria-label='Delete mine']")
