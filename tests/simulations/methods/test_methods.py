@@ -11,6 +11,7 @@ from statistics import fmean
 
 import pytest
 import torch
+from torch.optim import AdamW
 
 from client.data import load_records
 from client.ledger import Ledger
@@ -255,3 +256,21 @@ def test_every_kind_of_method_trains_on_the_device_of_the_engine(name: str, make
     trial = dataclasses.replace(make_trial(), engine=EngineConfig(device="mps"))
     with pytest.raises(MissingError, match="there is no mps device"):
         run(trial, name)
+
+
+@pytest.mark.parametrize("name", ["central", "fedavg", "local"])
+def test_every_kind_of_method_trains_with_the_threads_of_the_engine(
+    name: str, make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another number of threads changes bits; without this, baselines depended on the machine's."""
+    seen: list[int] = []
+    real = AdamW.step
+
+    def step(self: AdamW, *values: object) -> object:
+        seen.append(torch.get_num_threads())
+        return real(self, *values)
+
+    monkeypatch.setattr(AdamW, "step", step)
+    before = torch.get_num_threads()
+    run(dataclasses.replace(make_trial(), engine=EngineConfig(threads=before + 1)), name)
+    assert set(seen) == {before + 1} and torch.get_num_threads() == before
