@@ -57,9 +57,11 @@ def place(
     MissingError
         If the device is not there.
     """
-    present = available_devices() if available is None else available
     if not known(name):
         raise InputError(f"unknown device {name!r}", hint=f"one of {', '.join(DEVICES)}")
+    if name == "cpu":
+        return torch.device(name)
+    present = available_devices() if available is None else available
     chosen = torch.device(present[0] if name == "auto" else name)
     if chosen.type not in present or (chosen.index or 0) >= max(1, (count or torch.cuda.device_count)()):
         raise MissingError(

@@ -40,7 +40,7 @@ from simulations.pooled_grid import PooledGrid
 from simulations.populations.config import ChurnConfig
 from simulations.seeded_noise import SeededNoise
 
-__all__ = ["KINDS", "EngineConfig", "OnRound", "federate", "open_grid"]
+__all__ = ["KINDS", "EngineConfig", "OnRound", "federate", "open_grid", "torch_threads"]
 
 #: Where devices can run.
 KINDS = ("in-process", "processes", "ray")
@@ -228,12 +228,21 @@ def _no_waiting() -> Timing:
 
 
 @contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Give torch so many threads within the block: another number can change the last bits of what is computed."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def _grid(
     client_app: App, configs: Sequence[dict[str, str]], engine: EngineConfig, places: Sequence[str]
 ) -> Iterator[InProcessGrid]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(engine.threads)
-    try:
+    with torch_threads(engine.threads):
         if engine.kind == "in-process":
             yield InProcessGrid(client_app, [{**config, COMPUTE: places[0]} for config in configs])
         elif engine.kind == "processes":
@@ -252,5 +261,3 @@ def _grid(
                 device=engine.device,
             ) as far:
                 yield PooledGrid(far, configs)
-    finally:
-        torch.set_num_threads(before)

@@ -13,7 +13,7 @@ from shared_model.backbone import Backbone
 from shared_model.errors import ConfigError, Interrupted
 from shared_model.split import flatten
 from shared_model.weights import default_backbone, load_backbone
-from simulations.engine import KINDS
+from simulations.engine import KINDS, torch_threads
 from simulations.experiment.callbacks import Callback, callbacks_of
 from simulations.experiment.folder import MARKER, Facts, Folders, claim, read_facts, read_marker, read_plan, write_facts
 from simulations.experiment.measures import Measures
@@ -85,7 +85,7 @@ def run_experiment(
     claim(folder, plan, folders=given, weights=_weights(start))
     if not first.private:
         told.warn(NOT_PRIVATE)
-    with StateStore(folder).lock():
+    with StateStore(folder).lock(), torch_threads(first.engine.threads):
         try:
             cells = [
                 _run_cell(

@@ -27,6 +27,7 @@ from shared_model.config import parse
 from shared_model.errors import ConfigError
 from shared_model.records import Batch
 from shared_model.split import flatten
+from simulations.engine import torch_threads
 from simulations.methods.alone import AloneOptions, as_request
 from simulations.methods.memory import Memory
 from simulations.methods.plain import settings_of
@@ -58,7 +59,8 @@ class _Central:
             request = as_request(federation, trial.start, run=_RUN, round=number, seed=trial.seed)
             settings, seed = settings_of(request, options.solver), round_seed(request, 0)
             work = with_vector(trial.start, vector).to(device)
-            vector = vector + train_user_level(work, records, settings=settings, seed=seed)
+            with torch_threads(trial.engine.threads):
+                vector = vector + train_user_level(work, records, settings=settings, seed=seed)
             memory.keep(_RUN, number, {"all": vector})
             on_round(Moment(number, with_vector(trial.start, vector), None))
 

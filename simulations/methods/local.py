@@ -22,6 +22,7 @@ from shared_model.backbone import Backbone
 from shared_model.config import parse
 from shared_model.messages import RoundRequest
 from shared_model.split import flatten
+from simulations.engine import torch_threads
 from simulations.methods.alone import AloneOptions, as_request
 from simulations.methods.memory import Memory
 from simulations.methods.plain import settings_of
@@ -80,5 +81,6 @@ def _train(trial: Trial, device: Path, request: RoundRequest, *, solver: str) ->
         return
     own, seed = _own(trial.start, device, before=request.round), round_seed(request, load_device(device).seed)
     work, records = with_vector(trial.start, own).to(place(trial.engine.device)), load_records(device)
-    moved = train_user_level(work, records, settings=settings_of(request, solver), seed=seed)
+    with torch_threads(trial.engine.threads):
+        moved = train_user_level(work, records, settings=settings_of(request, solver), seed=seed)
     memory.keep(_RUN, request.round, {"own": own + moved})

@@ -11,15 +11,17 @@ from statistics import fmean
 
 import pytest
 import torch
+from torch.optim import AdamW
 
 from client.data import load_records
 from client.ledger import Ledger
 from server.config import FederationConfig
 from server.state import StateStore
-from shared_model.errors import ConfigError, FederationError
+from shared_model.errors import ConfigError, FederationError, MissingError
 from shared_model.sparse import kept, positions_nbytes
 from shared_model.split import flatten
 from simulations import populations
+from simulations.engine import EngineConfig
 from simulations.methods import METHODS, find
 from simulations.methods.personal import measure, personal_loss
 from simulations.methods.trial import Moment, Trial
@@ -27,8 +29,7 @@ from simulations.methods.trial import Moment, Trial
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = sorted(METHODS)
 PROTECTED = {"dp-fedavg", "dp-ftrl", "dp-sgd"}
-# Noise of the system never repeats; a buffer is lost in a crash, and whoever was in it stays away from the next.
-REPEATABLE = sorted(set(NAMES) - PROTECTED - {"fedbuff"})
+REPEATABLE = sorted(set(NAMES) - PROTECTED)  # noise of the system never repeats
 ALIKE = ("fedavg", "fedbn", "fedprox", "fedrep")  # they remember what another one does, or nothing
 NOISE: dict[str, object] = {"unprotected": False, "noise_multiplier": 1.0, "accept_loud_noise": True}
 MakeTrial = Callable[..., Trial]
@@ -248,3 +249,28 @@ def test_the_state_of_the_federation_is_the_servers_own(make_trial: MakeTrial) -
     changed = dataclasses.replace(trial, federation=dataclasses.replace(trial.federation, clip=1.0))
     with pytest.raises(ConfigError, match=r"clip was 10\.0, now 1\.0"):
         run(changed, "fedavg")
+
+
+@pytest.mark.parametrize("name", ["central", "fedavg", "local"])
+def test_every_kind_of_method_trains_on_the_device_of_the_engine(name: str, make_trial: MakeTrial) -> None:
+    trial = dataclasses.replace(make_trial(), engine=EngineConfig(device="mps"))
+    with pytest.raises(MissingError, match="there is no mps device"):
+        run(trial, name)
+
+
+@pytest.mark.parametrize("name", ["central", "fedavg", "local"])
+def test_every_kind_of_method_trains_with_the_threads_of_the_engine(
+    name: str, make_trial: MakeTrial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another number of threads changes bits; without this, baselines depended on the machine's."""
+    seen: list[int] = []
+    real = AdamW.step
+
+    def step(self: AdamW, *values: object) -> object:
+        seen.append(torch.get_num_threads())
+        return real(self, *values)
+
+    monkeypatch.setattr(AdamW, "step", step)
+    before = torch.get_num_threads()
+    run(dataclasses.replace(make_trial(), engine=EngineConfig(threads=before + 1)), name)
+    assert set(seen) == {before + 1} and torch.get_num_threads() == before

@@ -165,7 +165,7 @@ def test_ditto_without_lambda_learns_alone_and_with_a_large_one_is_the_shared_mo
         request = request_for(alone, number)
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("simulations.methods.local.round_seed", lambda request, device: SEED + request.round)
-            _train(alone.start, alone.devices[0], request, solver="adamw")
+            _train(alone, alone.devices[0], request, solver="adamw")
     assert torch.equal(own_of(device, "ditto", run="0.0"), _own(alone.start, alone.devices[0], before=3))
 
 
