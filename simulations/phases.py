@@ -15,6 +15,7 @@ from torch import Tensor
 
 from client.console import format_bytes
 from client.data import load_records
+from shared_model.config import STROKES
 from shared_model.files import read_bytes, write_atomic
 from shared_model.head import Head
 from shared_model.images import load_tensor, save_picture, to_uint8
@@ -60,11 +61,13 @@ def fit_heads(workshop: Workshop, run: RunFolder) -> Facts:
     """Fit a private head for some people: one for the first backbone, one tuned to the last."""
     first, last = workshop.first_backbone(), workshop.last_backbone()
     heads: list[Facts] = []
-    chosen = workshop.population(run).people[: workshop.config.heads]
+    population = workshop.population(run)
+    chosen = population.people[: workshop.config.heads]
+    config = STROKES["broad" if population.source == "built-in" else "fine"]  # the brushes of easel's own painters show
     for number, person in enumerate(chosen):
         art, photos = workshop.pictures(person.art), workshop.pictures(person.photos)
         started = workshop.clock()
-        fresh = Head.fit(art, backbone=first, name=person.name, seed=workshop.config.seed)
+        fresh = Head.fit(art, backbone=first, name=person.name, config=config, seed=workshop.config.seed)
         fitted = workshop.clock()
         losses: list[float] = []
         with workshop.console.progress(f"{person.name}'s head") as show:

@@ -16,8 +16,9 @@ from client.console import Console
 from client.ledger import Ledger
 from server.state import StateStore
 from shared_model.backbone import Backbone
-from shared_model.config import ModelConfig
+from shared_model.config import STROKES, ModelConfig
 from shared_model.errors import FederationError, Interrupted
+from shared_model.head import Head
 from shared_model.images import load_picture
 from shared_model.weights import save_backbone
 from simulations import federated_phase, phases
@@ -109,6 +110,11 @@ def test_private_things_are_readable_by_their_owner_only(lines_and_run: tuple[st
     private = [*(out / "heads").iterdir(), *out.glob("devices/*/ledger.json"), *out.glob("devices/*/records.*")]
     assert len(private) >= 6
     assert all(path.stat().st_mode & 0o077 == 0 for path in private)
+
+
+def test_easels_own_painters_get_heads_of_broad_strokes(lines_and_run: tuple[str, Path, dict[str, Any]]) -> None:
+    _, out, _ = lines_and_run
+    assert [Head.from_bytes(path.read_bytes()).config for path in (out / "heads").glob("0.head")] == [STROKES["broad"]]
 
 
 def test_traffic_is_what_the_ledgers_say(lines_and_run: tuple[str, Path, dict[str, Any]]) -> None:
