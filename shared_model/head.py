@@ -30,7 +30,7 @@ from shared_model.head_format import BANDS, check_count, check_tensors, check_te
 from shared_model.images import resize_short
 from shared_model.lines import draw
 from shared_model.provenance import check_origin, read_copies, thumbnail
-from shared_model.pyramid import halve, pyramid, resize_like
+from shared_model.pyramid import halve, luminance, pyramid, resize_like
 from shared_model.samples import sample_photos
 from shared_model.surface import CONTRASTS, VALUES, Surface
 
@@ -41,6 +41,7 @@ __all__ = ["FORMAT", "Draft", "Head"]
 
 FORMAT = "easel-head-2"
 _STRIDES = (4, 3, 2)  # mean distance of look-ups in pixels, finest level first
+_HUES = 0.8  # how much of the photo's hues a painting in the photo's colors has: patches of other ones leave specks
 _APART = 6  # the same where strokes are taken over whole
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
 
@@ -206,6 +207,8 @@ class Head:
                 crisp=self.config.softness > 0,
             )
             choices.append(chosen)
+        if self.color.share < 1:
+            painted = _tinted(painted, colored, _HUES * (1 - self.color.share))
         painted = settle(painted, steps[:STEPS], allowed=self.config.tone, detail=detail * self.config.structure)
         return Draft(colored, self.finish(painted), tuple(reversed(choices)))
 
@@ -329,6 +332,11 @@ class Head:
             )
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
             raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error
+
+
+def _tinted(painted: Tensor, colored: Tensor, share: float) -> Tensor:
+    """Give a painting so much of the hues of what it follows, pixel by pixel; light and dark stay."""
+    return painted + share * ((colored - luminance(colored)) - (painted - luminance(painted)))
 
 
 def _read_level(tensors: dict[str, Tensor], index: int) -> Dictionary:

@@ -82,6 +82,20 @@ def test_a_head_may_keep_the_photos_colors(picture: Pictures, backbone: Backbone
         assert drifts[0] < config.tone + 0.02 < 0.5 * drifts[1]  # broad areas may differ by so much
 
 
+def test_patches_of_other_hues_leave_no_specks(picture: Pictures) -> None:
+    """A gray photo and a red and green style: strokes are light and dark, hardly red and green."""
+    gray = picture(2).mean(1, keepdim=True).expand(1, 3, -1, -1).contiguous()
+    style = picture(7, 96, 96)
+    style[:, 0], style[:, 1] = style[:, 0] * 1.3, style[:, 1].flip(-1)
+    hues = {}
+    for palette in (0.0, 1.0):
+        head = Head.fit([style.clamp(0, 1)], config=replace(BROAD, palette=palette, surface=0.0, tone=1.0))
+        painted = head.redraft(gray, detail=0.0).painted
+        hues[palette] = float((painted - painted.mean(1, keepdim=True)).abs().mean())
+        assert float((painted - gray).abs().mean()) > 0.01
+    assert hues[0.0] < 0.3 * hues[1.0]
+
+
 def test_a_mix_keeps_the_photos_colors_by_its_heads_shares(picture: Pictures, backbone: Backbone) -> None:
     photo = picture(2)
     heads = [
