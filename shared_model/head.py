@@ -41,8 +41,8 @@ __all__ = ["FORMAT", "Draft", "Head"]
 
 FORMAT = "easel-head-2"
 _STRIDES = (4, 3, 2)  # mean distance of look-ups in pixels, finest level first
-_HUES = 0.8  # how much of the photo's hues a painting in the photo's colors has: patches of other ones leave specks
 _APART = 6  # the same where strokes are taken over whole
+_HUES = 0.8  # how much of the photo's hues a painting in the photo's colors has: patches of other ones leave specks
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
 
 
