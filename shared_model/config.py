@@ -232,6 +232,8 @@ class TrainConfig:
         Paintings from which records are made before the first step, and after every epoch.
     photos_per_visit, restyles_per_visit
         Photos drafted (two records each) and restyle records made per visited painting.
+    broad_share
+        Share of the visits whose head paints in broad strokes (:data:`STROKES`) instead of as ``head`` says.
     epoch_steps
         Steps between validations, sample grids and checkpoints.
     learning_rate, critic_rate
@@ -258,6 +260,7 @@ class TrainConfig:
     visits: int = 12
     photos_per_visit: int = 5
     restyles_per_visit: int = 3
+    broad_share: float = 0.0
     epoch_steps: int = 250
     learning_rate: float = 6e-4
     critic_rate: float = 2e-3
@@ -274,7 +277,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "pool", "first_visits", "photos_per_visit", "epoch_steps"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("restyle_share", "fade", "validation_share", "test_share"):
+        for name in ("restyle_share", "broad_share", "fade", "validation_share", "test_share"):
             _require(0.0 <= getattr(self, name) <= 1.0, f"{name} must be between 0 and 1")
         _require(self.crop_px % 8 == 0 and self.crop_px >= 48, "crop_px must be a multiple of 8, at least 48")
         _require(self.record_px >= self.crop_px, "record_px must be at least crop_px")

@@ -5,7 +5,9 @@ Laplacian band of the owner's pictures, two distributions: of local contrast, an
 values. :meth:`Surface.finish` moves a picture's own distributions onto them, band by band, with
 monotone maps of bounded slope: first a gain per place (quiet places become as alive as the
 painting's quiet places, in their own strokes), then a curve per value and channel (Heeger & Bergen
-1995, on Laplacian bands; exact one-dimensional optimal transport). Nothing is moved in space.
+1995, on Laplacian bands; exact one-dimensional optimal transport). Nothing is moved in space, and
+nothing is strengthened more than quiet places are: paint is everywhere, so what is strong in the busy
+places of a picture alone (the contours of a print) is not paint, and has no business in a photo's sand.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ __all__ = ["CONTRASTS", "VALUES", "Surface"]
 
 CONTRASTS, VALUES = 33, 129  # quantiles kept per band: of local contrast, and of values per channel
 _RADIUS = 2  # local contrast is taken over a square of 5 x 5 pixels of its band
-_LOWEST_GAIN = 0.5
+_LOWEST_GAIN = 0.3
 _HIGHEST_GAINS = (3.0, 3.0, 2.5, 1.7, 1.3)  # finest band first; coarse bands hold shapes: no blotches on skin
+_QUIET = CONTRASTS // 4  # the quantile of contrast whose gain no place exceeds
 _SLACK = 2.0  # quiet marks of the owner's by which an edge may leave the range of what lies within two pixels
 
 
@@ -80,11 +83,13 @@ class Surface:
         done = []
         for i, (band, most) in enumerate(zip(details, _HIGHEST_GAINS, strict=False)):
             strength = _contrast(band)
-            wanted = follow(strength, curve(quantiles(sample(strength), CONTRASTS), self.contrast[i][None]))
-            gain = (wanted / strength).clamp(_LOWEST_GAIN, most).view(1, 1, *band.shape[-2:])
+            own, owner = quantiles(sample(strength), CONTRASTS), self.contrast[i][None]
+            limit = (owner[:, _QUIET] / own[:, _QUIET]).clamp(1.0, most)
+            wanted = follow(strength, curve(own, owner))
+            gain = torch.minimum((wanted / strength).clamp_min(_LOWEST_GAIN), limit).view(1, 1, *band.shape[-2:])
             lively = (gain * band)[0].flatten(1)
             moved = follow(lively, curve(quantiles(sample(lively), VALUES), self.values[i]))
-            bound = lively.abs() * most + 1e-3
+            bound = lively.abs() * limit + 1e-3
             done.append(torch.maximum(torch.minimum(moved, bound), -bound).view_as(band))
         return self._without_halos(collapse(done, coarse), picture)
 

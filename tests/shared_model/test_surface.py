@@ -43,6 +43,18 @@ def test_quiet_places_come_alive_within_bounds() -> None:
     assert float(after[quiet].std()) < float(after[busy].std())  # what was quieter stays quieter
 
 
+def test_a_print_lends_its_contours_to_nobodys_sand() -> None:
+    generator = torch.Generator().manual_seed(3)
+    lines = torch.where(torch.arange(160) % 80 < 3, 0.1, 0.8).expand(1, 3, 160, 160)  # flat paper, black lines
+    paper = (lines + 0.004 * torch.randn(1, 3, 160, 160, generator=generator)).clamp(0, 1)
+    sand = 0.6 + 0.02 * torch.randn(1, 3, 160, 160, generator=generator)
+    sand[:, :, ::9, ::7] += 0.1  # grains
+    done = Surface.of([paper]).finish(sand)
+    for own, new in zip(bands(sand, 3), bands(done, 3), strict=True):
+        assert float(new.std()) <= 1.02 * float(own.std())  # threefold, were its busy places matched to the lines
+    assert float((done - sand).abs().mean()) > 1e-4  # it does something: quiet sand becomes as quiet as the paper
+
+
 def test_values_take_the_paintings_distribution() -> None:
     painting, photo = _painting(), 0.3 + 0.4 * _painting(200).flip(-1)
     wanted = bands(painting, 1)[0].std()
