@@ -25,7 +25,6 @@ __all__ = ["STEPS", "abstract", "bristles", "directions", "settle", "trails"]
 _RADIUS = 4  # of the four quadrants that abstract compares, in canvas pixels
 _FLOOR = 2e-4  # variance below which quadrants count as equally even
 _EVEN = 4.0  # exponent of the preference for even quadrants
-_TONE_LEVEL = 3  # pyramid level from which on colors are held to the photo's
 _SHOWN = (0.5, 1.4, 1.4, 1.4)  # how readily the photo's own bands show, finest first, at detail 0.5
 STEPS = len(_SHOWN) + 1  # pyramid levels of the photo that settle looks at
 
@@ -114,7 +113,7 @@ def bristles(noise: Tensor, trail: Tensor) -> Tensor:
     return (centred / centred.square().mean().sqrt().clamp_min(1e-6)).view_as(noise)
 
 
-def settle(painted: Tensor, steps: Sequence[Tensor], *, allowed: float, detail: float) -> Tensor:
+def settle(painted: Tensor, steps: Sequence[Tensor], *, allowed: float, detail: float, held: int = 3) -> Tensor:
     """Keep broad colors where the photo has them, and let its own structure through (faces, edges).
 
     Parameters
@@ -128,11 +127,13 @@ def settle(painted: Tensor, steps: Sequence[Tensor], *, allowed: float, detail: 
     detail
         How readily the photo's own bands show where it has structure: 0 not at all, 1 most. Flat areas keep the
         strokes.
+    held
+        Pyramid level from which on colors are held to the photo's, 1 to ``STEPS - 1``.
     """
-    details, coarse = decompose(painted, _TONE_LEVEL)
-    wanted = steps[_TONE_LEVEL]
-    held, coarse = decompose(wanted + (coarse - wanted).clamp(-allowed, allowed), 1)
-    details += held
+    details, coarse = decompose(painted, held)
+    wanted = steps[held]
+    rest, coarse = decompose(wanted + (coarse - wanted).clamp(-allowed, allowed), STEPS - 1 - held)
+    details += rest
     if detail > 0:
         photo_bands = [fine - resize_like(coarser, fine) for fine, coarser in itertools.pairwise(steps)]
         details = [_shown(own, of, detail * way) for own, of, way in zip(details, photo_bands, _SHOWN, strict=True)]

@@ -3,7 +3,8 @@
 First the closed-form optimal transport between two Gaussians (Monge-Kantorovich; Pitie & Kokaram
 2007, eq. 4): it turns the photo's mean and covariance into the paintings' and changes colors as
 little as possible while doing so. Then half of one step of sliced transport (Pitie et al. 2007)
-along the paintings' own principal axes of color, for palettes that are no bell curve.
+along the paintings' own principal axes of color, for palettes that are no bell curve. What painting
+does to a palette on the way (patches blend, strokes fade) is made up for at the end, halfway: :func:`nearer`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from torch import Tensor
 from shared_model.pyramid import luminance
 from shared_model.quantiles import curve, follow, quantiles, sample, soften
 
-__all__ = ["TONES", "ColorStats", "mapping", "transfer"]
+__all__ = ["TONES", "ColorStats", "mapping", "nearer", "transfer"]
 
 TONES = 129  # quantiles kept per axis
 _FLOOR = 3e-4  # added to every variance: greyscale or single-colored pictures stay finite
+_NEARER = 0.5  # how far a finished painting's mean and covariance are moved back onto the paintings'
+_STRETCH = 1.5  # most by which that may stretch or squeeze an axis of color, were it moved all the way
 _SHARE = 0.5  # how far tones move onto the paintings': all the way, skies break into bands
 _SOFT = 0.05  # of its inputs a tone curve is averaged over: the grain of an overexposed sky stays grain
 _PAPER = 0.75  # a palette is paper and ink where this much of it lies within a tenth of its range ...
@@ -90,6 +93,15 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
     return result
 
 
+def _line(source: Tensor, stats: ColorStats) -> tuple[Tensor, Tensor]:
+    """Matrix ``(3, 3)`` of the optimal transport between two bell curves, and the mean ``(3, 1)`` of ``(3, n)``."""
+    mean, covariance = _moments(source.to("cpu", torch.float32))
+    ridge = _FLOOR * torch.eye(3)
+    root, inverse = _power(covariance + ridge, 0.5), _power(covariance + ridge, -0.5)
+    matrix = inverse @ _power(root @ (stats.covariance + ridge) @ root, 0.5) @ inverse
+    return matrix.to(source), mean.to(source)[:, None]
+
+
 def mapping(guide: Tensor, stats: ColorStats) -> Callable[[Tensor], Tensor]:
     """Return the map that moves the palette of ``guide`` ``(1, 3, H, W)`` onto ``stats``.
 
@@ -100,12 +112,9 @@ def mapping(guide: Tensor, stats: ColorStats) -> Callable[[Tensor], Tensor]:
         larger copy of it.
     """
     source = guide.detach()[0].flatten(1)
-    mean, covariance = _moments(source.to("cpu", torch.float32))
-    ridge = _FLOOR * torch.eye(3)
-    root, inverse = _power(covariance + ridge, 0.5), _power(covariance + ridge, -0.5)
-    matrix = inverse @ _power(root @ (stats.covariance + ridge) @ root, 0.5) @ inverse
-    axes, center, own = stats.axes.to(guide), stats.mean.to(guide)[:, None], mean.to(guide)[:, None]
-    turned = axes @ matrix.to(guide)
+    matrix, own = _line(source, stats)
+    axes, center = stats.axes.to(guide), stats.mean.to(guide)[:, None]
+    turned = axes @ matrix
     tones = soften(curve(quantiles(turned @ (sample(source) - own), TONES), stats.tones.to(guide)), _SOFT)
 
     def move(x: Tensor) -> Tensor:
@@ -120,3 +129,16 @@ def mapping(guide: Tensor, stats: ColorStats) -> Callable[[Tensor], Tensor]:
 def transfer(x: Tensor, stats: ColorStats) -> Tensor:
     """Move the palette of one picture ``(1, 3, H, W) float in [0, 1]`` onto ``stats``; clamped to [0, 1]."""
     return mapping(x, stats)(x)
+
+
+def nearer(painted: Tensor, stats: ColorStats) -> Tensor:
+    """Move mean and covariance of a finished painting ``(1, 3, H, W)`` halfway back onto ``stats``; in [0, 1].
+
+    No axis of color is stretched or squeezed by more than half: a flat sky stays flat.
+    """
+    flat = painted[0].flatten(1)
+    matrix, own = _line(flat.detach(), stats)
+    stretch, axes = torch.linalg.eigh(matrix.cpu())
+    bounded = (axes @ torch.diag(stretch.clamp(1 / _STRETCH, _STRETCH)) @ axes.T).to(flat)
+    moved = (bounded @ (flat - own) + stats.mean.to(flat)[:, None]).view_as(painted)
+    return torch.lerp(painted, moved, _NEARER * stats.share).clamp(0.0, 1.0)

@@ -132,8 +132,8 @@ class HeadConfig:
     stroke: int = 5
     abstraction: float = 0.5
     completeness: float = 0.5
-    hand: float = 0.7
-    tone: float = 0.08
+    hand: float = 0.55
+    tone: float = 0.05
     palette: float = 1.0
     softness: float = 0.0
     structure: float = 1.0
@@ -232,8 +232,6 @@ class TrainConfig:
         Paintings from which records are made before the first step, and after every epoch.
     photos_per_visit, restyles_per_visit
         Photos drafted (two records each) and restyle records made per visited painting.
-    broad_share
-        Share of the visits whose head paints in broad strokes (:data:`STROKES`) instead of as ``head`` says.
     epoch_steps
         Steps between validations, sample grids and checkpoints.
     learning_rate, critic_rate
@@ -260,7 +258,6 @@ class TrainConfig:
     visits: int = 12
     photos_per_visit: int = 5
     restyles_per_visit: int = 3
-    broad_share: float = 0.0
     epoch_steps: int = 250
     learning_rate: float = 6e-4
     critic_rate: float = 2e-3
@@ -277,7 +274,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "pool", "first_visits", "photos_per_visit", "epoch_steps"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("restyle_share", "broad_share", "fade", "validation_share", "test_share"):
+        for name in ("restyle_share", "fade", "validation_share", "test_share"):
             _require(0.0 <= getattr(self, name) <= 1.0, f"{name} must be between 0 and 1")
         _require(self.crop_px % 8 == 0 and self.crop_px >= 48, "crop_px must be a multiple of 8, at least 48")
         _require(self.record_px >= self.crop_px, "record_px must be at least crop_px")

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shared_model.brush import STEPS, abstract, bristles, directions, settle, trails
-from shared_model.color import TONES, ColorStats, transfer
+from shared_model.color import TONES, ColorStats, nearer, transfer
 from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, ConfigError, InputError, StorageError
@@ -42,6 +42,7 @@ __all__ = ["FORMAT", "Draft", "Head"]
 FORMAT = "easel-head-2"
 _STRIDES = (4, 3, 2)  # mean distance of look-ups in pixels, finest level first
 _APART = 6  # the same where strokes are taken over whole
+_HELD = {False: 3, True: 2}  # pyramid level of tones held: in the photo's own colors a finer one, or skies break up
 _HUES = 0.8  # how much of the photo's hues a painting in the photo's colors has: patches of other ones leave specks
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
 
@@ -209,7 +210,13 @@ class Head:
             choices.append(chosen)
         if self.color.share < 1:
             painted = _tinted(painted, colored, _HUES * (1 - self.color.share))
-        painted = settle(painted, steps[:STEPS], allowed=self.config.tone, detail=detail * self.config.structure)
+        painted = settle(
+            painted,
+            steps[:STEPS],
+            allowed=self.config.tone,
+            detail=detail * self.config.structure,
+            held=_HELD[self.config.palette < 1],
+        )
         return Draft(colored, self.finish(painted), tuple(reversed(choices)))
 
     def _stride(self, level: int) -> int:
@@ -223,6 +230,10 @@ class Head:
         share = self.config.surface
         finished = painted if share == 0 else self.surface.finish(painted)
         return (finished if share in (0, 1) else torch.lerp(painted, finished, share)).clamp(0, 1)
+
+    def complete(self, painted: Tensor) -> Tensor:
+        """:meth:`finish` what the backbone made of a draft, and bring its palette back to the owner's; in [0, 1]."""
+        return nearer(self.finish(painted), self.color)
 
     def _roughness(self, level: int, like: Tensor, along: Tensor, trail: Tensor, generator: torch.Generator) -> Tensor:
         """Noise ``(1, 1, H, W)`` drawn out along the shapes: it breaks flat areas up into strokes."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from shared_model.config import STROKES, HeadConfig, TrainConfig
+from shared_model.config import HeadConfig, TrainConfig
 from shared_model.head import Head
 from shared_model.images import resize_short
 from shared_model.records import Batch, at_least, photo_records, restyle_record
@@ -42,10 +42,7 @@ def visit(painting: Tensor, photos: Sequence[Tensor], config: TrainConfig, rando
         Two photo records for each of ``photos_per_visit`` photos and, where both halves of the painting
         are large enough, ``restyles_per_visit`` restyle records, one record each, ``record_px`` wide.
     """
-    broad = config.broad_share > 0 and random_state.random() < config.broad_share
-    head_config = varied(
-        replace(STROKES["broad"], canvas_px=config.head.canvas_px) if broad else config.head, random_state
-    )
+    head_config = varied(config.head, random_state)
     short = round(config.head.canvas_px * random_state.choice(_CANVASES))
     style = at_least(resize_short(painting, short), config.record_px)
     seed = random_state.randrange(1 << 30)

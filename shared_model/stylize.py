@@ -158,7 +158,7 @@ def _paint(canvas: Tensor, head: Head, backbone: Backbone, options: Options, *, 
     painted = backbone.paint(draft.colored, draft.painted, head.modulation[None], noise, head.change)
     watch(0.5)
     painted = torch.lerp(draft.painted, painted, head.config.hand)
-    return head.finish(painted[:, :, :height, :width])
+    return head.complete(painted[:, :, :height, :width])
 
 
 def _enlarge(

@@ -52,21 +52,21 @@ _BROAD = STROKES["broad"]
 MANNERS = {
     "cartoon": Manner(
         Style("cartoon", palette="natural", stroke=1.2, seed=1),
-        HeadConfig(levels=2, atoms=1024, abstraction=1.0, roughness=0.0, hand=0.5, palette=0.0, surface=0.3, tone=0.03),
+        HeadConfig(levels=2, atoms=1024, abstraction=1.0, roughness=0.0, hand=0.5, palette=0.0, surface=0.3, tone=0.02),
         hues=True,
     ),
     "impressionist": Manner(
         Style("impressionist", palette="natural", stroke=1.4, seed=2),
-        replace(_BROAD, patch=15, softness=2.5, abstraction=1.0, tone=0.06, palette=0.0),
+        replace(_BROAD, patch=15, softness=2.5, abstraction=1.0, tone=0.02, palette=0.0),
         hues=True,
     ),
     "oil": Manner(
-        Style("oil", palette="natural", stroke=1.4, seed=3), replace(_BROAD, palette=0.0, tone=0.03), hues=True
+        Style("oil", palette="natural", stroke=1.4, seed=3), replace(_BROAD, palette=0.0, tone=0.0), hues=True
     ),
     "sketch": Manner(Style("sketch", palette="natural", stroke=1.4, seed=4), replace(_BROAD, structure=0.3)),
     "watercolor": Manner(
         Style("watercolor", palette="natural", stroke=1.4, seed=5),
-        HeadConfig(abstraction=1.0, roughness=0.3, hand=0.5, palette=0.0, surface=0.5, tone=0.03),
+        HeadConfig(abstraction=1.0, roughness=0.3, hand=0.5, palette=0.0, surface=0.5, tone=0.0),
         hues=True,
     ),
     "woodcut": Manner(Style("woodcut", palette="earth", stroke=1.4, seed=6), _BROAD),

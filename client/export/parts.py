@@ -97,7 +97,7 @@ class Finishing(_WithHead):
         """
         with torch.no_grad(), Lowering():
             head = self.head()
-            painted = head.finish(painted)
+            painted = head.complete(painted)
             recolor = mapping(canvas, head.color)
             added = _resize(painted - recolor(canvas), photo)
             result = torch.where(fits, _resize(painted, photo).clamp(0, 1), recolor(photo) + added)

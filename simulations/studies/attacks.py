@@ -66,7 +66,7 @@ class Target:
         generator = torch.Generator().manual_seed(self.options.seed)
         noise = torch.randn(1, 1, *photo.shape[-2:], generator=generator)
         finished = self.backbone.paint(colored, painted, self.head.modulation[None], noise, self.head.change)
-        return self.head.finish(torch.lerp(painted, finished, self.head.config.hand))
+        return self.head.complete(torch.lerp(painted, finished, self.head.config.hand))
 
 
 def random_signs(photo: Tensor, *, epsilon: int, generator: torch.Generator) -> Tensor:

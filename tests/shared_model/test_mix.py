@@ -102,7 +102,7 @@ def test_palette_between_two_is_the_barycenter(warm: Head, gray: Head) -> None:
 def test_mix_is_told_by_its_heads_and_never_stored(warm: Head, gray: Head) -> None:
     mixed = mix([warm, gray], [1, 3], name="both")
     assert isinstance(mixed, Mixed) and mixed.shares == (0.25, 0.75) and mixed.name == "both"
-    assert mixed.config.hand == pytest.approx(0.25 * 0.7 + 0.75 * 0.3)
+    assert mixed.config.hand == pytest.approx(0.25 * warm.config.hand + 0.75 * gray.config.hand)
     assert mixed.to("cpu").shares == mixed.shares
     with pytest.raises(InputError, match="not stored"):
         mixed.to_bytes()

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
-from shared_model.color import ColorStats, transfer
 from shared_model.pyramid import bands, box, collapse, halve, pyramid, resize_like
 
 
@@ -34,24 +29,3 @@ def test_resizing_channel_by_channel_is_resizing(batch: int, channels: int, heig
     other = torch.empty(1, 1, 2 * height - 1, 2 * width + 1)
     wanted = torch.nn.functional.interpolate(x, size=other.shape[-2:], mode="bilinear", align_corners=False)
     torch.testing.assert_close(resize_like(x, other), wanted, atol=1e-6, rtol=0)
-
-
-def test_transfer_reaches_mean_and_covariance(picture: Callable[..., Tensor]) -> None:
-    photo, painting = 0.4 + 0.1 * picture(1), 0.3 + 0.2 * picture(2)
-    moved = ColorStats.of([transfer(photo, ColorStats.of([painting]))])
-    wanted = ColorStats.of([painting])
-    torch.testing.assert_close(moved.mean, wanted.mean, atol=2e-3, rtol=0)
-    torch.testing.assert_close(moved.covariance, wanted.covariance, atol=2e-3, rtol=0)
-
-
-def test_transfer_to_its_own_palette_changes_nothing(picture: Callable[..., Tensor]) -> None:
-    photo = 0.2 + 0.6 * picture(3)
-    torch.testing.assert_close(transfer(photo, ColorStats.of([photo])), photo, atol=1e-3, rtol=0)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-def test_a_single_colored_picture_stays_finite_and_in_range(value: float, picture: Callable[..., Tensor]) -> None:
-    flat = torch.full((1, 3, 5, 7), value)
-    for photo, painting in ((flat, picture(4)), (picture(4), flat)):
-        moved = transfer(photo, ColorStats.of([painting]))
-        assert bool(torch.isfinite(moved).all()) and float(moved.min()) >= 0 and float(moved.max()) <= 1

@@ -97,22 +97,6 @@ def test_a_visit_makes_both_kinds(picture: Pictures, small_head: HeadConfig) -> 
     assert all(record.size_px == 64 for record in made)
 
 
-@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0, 0), (1.0, 6, 6), (0.5, 1, 5)])
-def test_some_visits_paint_in_broad_strokes(
-    share: float, low: int, high: int, picture: Pictures, small_head: HeadConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = dataclasses.replace(
-        _config(dataclasses.replace(small_head, canvas_px=96)), broad_share=share, restyles_per_visit=0
-    )
-    seen: list[float] = []
-    fit = Head.fit
-    monkeypatch.setattr(Head, "fit", lambda styles, **k: seen.append(k["config"].softness) or fit(styles, **k))
-    random_state = random.Random(1)
-    for _ in range(6):
-        visit(picture(3, 96, 96), [picture(1, 96, 96)], config, random_state)
-    assert len(seen) == 6 and low <= sum(softness > 0 for softness in seen) <= high
-
-
 def test_the_pool_forgets_the_oldest_and_samples_both_kinds(picture: Pictures) -> None:
     pool = Pool(5)
     for value in range(8):

@@ -69,15 +69,15 @@ def test_an_unknown_method_names_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", ["fedavg", "fedper", "local"])
 def test_a_method_learns_and_every_device_has_a_network(name: str, make_trial: MakeTrial) -> None:
-    trial = make_trial(name, federation={"rounds": 3, "local_steps": 2, "batch": 2})
+    trial = make_trial(name, federation={"rounds": 4, "local_steps": 4, "batch": 2})
     method = find(name)
     before = [measure(trial, method, device) for device in range(3)]
     start = personal_loss(populations.test_records(trial.devices[0]), trial.start)
     assert before[0] == start
     moments = run(trial, name)
-    assert [moment.round for moment in moments] == [1, 2, 3]
+    assert [moment.round for moment in moments] == [1, 2, 3, 4]
     after = [measure(trial, method, device) for device in range(3)]
-    assert fmean(after) < fmean(before)
+    assert fmean(after) < 0.9 * fmean(before)
     networks = [flatten(method.backbone_of(trial, device)) for device in range(3)]
     assert torch.equal(networks[0], networks[1]) == (name == "fedavg")
     assert torch.equal(flatten(moments[-1].shared), flatten(trial.start)) == (name == "local")
