@@ -46,12 +46,14 @@ def add_painting_arguments(parser: argparse.ArgumentParser) -> None:
     style.add_argument(
         "--style",
         nargs="+",
+        action="extend",
         metavar="IMAGE",
         help="paint in the style of these pictures instead; put it after the photos",
     )
     style.add_argument(
         "--mix",
         nargs="+",
+        action="extend",
         metavar="NAME=W",
         help="mix heads, such as monet=0.7,sketch=0.3 (or with a space); put it after the photos",
     )

@@ -118,6 +118,7 @@ def test_out_names_the_format(easel: Easel, photos: Path, suffix: str) -> None:
         (["a.png", "--head", "tiny", "-o", "x.gif"], 2, ".gif"),
         (["a.png", "--style", "gone.png"], 2, "gone.png"),
         (["a.png", "--style", "b.jpg", "--head", "tiny"], 2, "not allowed with"),
+        (["--style", "b.jpg", "a.png"], 2, "PHOTO goes before --style and --mix"),
         (["a.png", "--replay", "a.png"], 2, "no easel settings"),
         (["-", "a.png", "--head", "tiny"], 2, "stdin"),
         (["a.png", "--head", "tiny", "-o", "-", "--json"], 2, "--json"),
@@ -257,6 +258,16 @@ def test_pictures_of_every_mode_are_painted(
     assert easel("stylize", "a.tif", "--head", "tiny", "-o", "b.png")[0] == 0
     painted = load_picture("b.png").rgb
     assert painted.shape == (40, 56, 3) and painted.std() > 5
+
+
+def test_options_that_take_several_may_be_given_again(easel: Easel, photos: Path, tiny_head: Head) -> None:
+    Home.default().save_head(tiny_head, name="other")
+    assert easel("stylize", photos / "a.png", "--mix", "tiny=3", "--mix", "other=1", "-o", "mixed.png")[0] == 0
+    assert Recipe.read("mixed.png").mix == (("tiny", 0.75), ("other", 0.25))
+    for name, style in {"twice": ["a.png", "--style", "b.jpg"], "at once": ["a.png", "b.jpg"]}.items():
+        style = [photos / part if part[0] != "-" else part for part in style]
+        assert easel("stylize", photos / "a.png", "--style", *style, "-o", f"{name}.png")[0] == 0
+    assert Recipe.read("twice.png").head_digest == Recipe.read("at once.png").head_digest
 
 
 def test_style_pictures_fit_a_head_in_memory(easel: Easel, photos: Path, easel_home: Path) -> None:
