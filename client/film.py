@@ -134,7 +134,8 @@ def paint_film(
                 ) from stop
             parts = [folder.part(number) for number in range(folder.segments)]
             scratch = folder.path / f"whole{job.target.suffix}"
-            join(parts, job.target, source=job.source, scratch=scratch, settings=painter.recipe.to_settings())
+            settings, rate = painter.recipe.to_settings(), footage.facts.rate
+            join(parts, job.target, source=job.source, scratch=scratch, settings=settings, rate=rate)
             folder.remove()
             return Painted(*size, folder.frames, resumed, footage.damaged)
 

@@ -35,10 +35,13 @@ class Source:
         The file.
     folder
         Its folder below the folder that was named, to be kept in the output.
+    suffix
+        Of the result where its name is made up; empty for the usual one of its kind.
     """
 
     path: Path
     folder: Path = Path()
+    suffix: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def plan(
     jobs = []
     for source in sources:
         folder = source.path.parent if out is None else Path(out).expanduser() / source.folder
-        jobs.append(_numbered(source.path, folder, tag=tag, recipe=recipe, taken=taken, overwrite=overwrite, kind=kind))
+        jobs.append(_numbered(source, folder, tag=tag, recipe=recipe, taken=taken, overwrite=overwrite, kind=kind))
         taken.add(jobs[-1].target)
     return jobs
 
@@ -175,15 +178,15 @@ def _single(sources: Sequence[Source], target: Path, *, recipe: Recipe, overwrit
 
 
 def _numbered(
-    source: Path, folder: Path, *, tag: str, recipe: Recipe, taken: set[Path], overwrite: bool, kind: Kind
+    source: Source, folder: Path, *, tag: str, recipe: Recipe, taken: set[Path], overwrite: bool, kind: Kind
 ) -> Job:
-    for target in _names(folder, f"{source.stem}-{tag}", kind.suffix):
+    for target in _names(folder, f"{source.path.stem}-{tag}", source.suffix or kind.suffix):
         if target in taken:
             continue
         if overwrite or not target.exists():
-            return Job(source=source, target=target)
-        if _is_done(source, target, recipe, kind):
-            return Job(source=source, target=target, done=True)
+            return Job(source=source.path, target=target)
+        if _is_done(source.path, target, recipe, kind):
+            return Job(source=source.path, target=target, done=True)
     raise AssertionError("names never end")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,7 @@ def make_painter(arguments: argparse.Namespace, console: Console) -> Painter:
 
 def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Console) -> int:
     from client.batch import Tally, paint_files
+    from client.films import overlooked
     from client.footage import is_video
     from client.outputs import find_sources, plan
 
@@ -147,6 +149,9 @@ def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Conso
     if moving:
         rest = _paint_videos(painter, arguments, console, tally)
     if rest:
+        if video := overlooked(rest):
+            pattern = shlex.quote(str(video.parent / f"*{video.suffix}"))
+            console.note(f"videos are painted where they are named; to paint these too: easel stylize {pattern} ...")
         sources, left_out = find_sources(rest)
         if left_out:
             console.note(f"left out {left_out} that easel painted itself; name such a picture to paint it again")
@@ -162,7 +167,7 @@ def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Conso
 
 def _paint_videos(painter: Painter, arguments: argparse.Namespace, console: Console, tally: Tally) -> list[str]:
     """Paint the videos among the arguments; returns the others."""
-    from client.films import find_videos, kind_of, paint_films
+    from client.films import FILMS, find_videos, paint_films, with_suffix
     from client.outputs import names_a_file, plan
 
     videos, rest = find_videos(arguments.photos)
@@ -170,11 +175,11 @@ def _paint_videos(painter: Painter, arguments: argparse.Namespace, console: Cons
         return rest
     if painter.explains:
         raise InputError("a video cannot be explained", hint="leave out --explain, or explain one frame of it")
-    kind = kind_of(videos)
-    if rest and arguments.out and names_a_file(arguments.out, kind=kind):
+    if rest and arguments.out and names_a_file(arguments.out, kind=FILMS):
         raise InputError("photos and videos cannot all go to one file", hint="give -o a folder, such as -o painted/")
     tag = painter.recipe.head or "styled"
-    jobs = plan(videos, out=arguments.out, tag=tag, recipe=painter.recipe, overwrite=arguments.overwrite, kind=kind)
+    videos = [with_suffix(video) for video in videos]
+    jobs = plan(videos, out=arguments.out, tag=tag, recipe=painter.recipe, overwrite=arguments.overwrite, kind=FILMS)
     paint_films(jobs, painter=painter, console=console, tally=tally)
     return rest
 
