@@ -146,6 +146,8 @@ def _paint_file(job: Job, *, painter: Painter, console: Console, tally: Tally, c
     begin = clock()
     try:
         photo = load_picture(job.source)
+        if photo.more:
+            console.warn(f"{job.source} holds several pictures; only the first is painted")
         explained = painter.explanation(photo, job.target) if painter.explains else None
         painted = painter.paint(photo)
         data = painter.encode(painted, suffix=job.target.suffix)

@@ -16,7 +16,7 @@ import re
 import struct
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,6 +61,7 @@ _SAVERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     ".webp": ("WEBP", {"quality": 95}),
 }
+_SEVERAL = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # not a phone's JPEG, which may hold a depth map besides
 _ORIENTATION_TAG = 0x0112
 _BAND = 256  # rows that are turned into 8 bits at once
 _TURNS = {
@@ -86,11 +87,14 @@ class Picture:
         ``(H, W) uint8``, 255 is opaque; ``None`` if every pixel is opaque.
     tags
         What the file said besides.
+    more
+        The file holds more pictures than this one: an animation, or pages.
     """
 
     rgb: NDArray[np.uint8]
     alpha: NDArray[np.uint8] | None = None
     tags: Tags | None = None
+    more: bool = False
 
 
 def load_picture(source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -108,8 +112,9 @@ def load_picture(source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS) ->
     """
     with _opened(source, max_pixels) as (name, image):
         try:
+            more = image.format in _SEVERAL and bool(getattr(image, "is_animated", False))
             image.load()
-            return _normalize(image)
+            return replace(_normalize(image), more=more)
         except (Image.DecompressionBombError, *DAMAGE) as error:
             raise PictureError(f"{name} is damaged or cut off", hint="copy or download it again") from error
         except MemoryError as error:

@@ -49,6 +49,13 @@ def test_folder_goes_on_after_a_bad_picture(easel: Easel, photos: Path) -> None:
     assert "3 painted, 1 failed" in out
 
 
+def test_an_animation_is_painted_with_a_word_about_its_other_pictures(easel: Easel, photos: Path) -> None:
+    frames = [Image.fromarray(load_picture(photos / "a.png").rgb), Image.new("RGB", (56, 40))]
+    frames[0].save(photos / "moving.gif", save_all=True, append_images=frames[1:])
+    code, _, err = easel("stylize", photos / "moving.gif", photos / "a.png", "--head", "tiny")
+    assert code == 0 and err.count("only the first is painted") == 1 and "moving.gif" in err
+
+
 def test_running_again_paints_neither_finished_pictures_nor_paintings(easel: Easel, photos: Path) -> None:
     easel("stylize", photos, "--head", "tiny")
     first = {path: path.stat().st_mtime_ns for path in photos.rglob("*-tiny.png")}

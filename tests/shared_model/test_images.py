@@ -137,11 +137,12 @@ def test_thirty_two_bit_integers() -> None:
     assert images.load_picture(data).rgb[..., 0].tolist() == [[0, 128, 255]]
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
-def test_animation_gives_its_first_frame(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_animation_gives_its_first_frame_and_says_so(kind: str) -> None:
     frames = [Image.new("RGB", (8, 8), color) for color in [(255, 0, 0), (0, 0, 255)]]
-    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-    assert images.load_picture(data).rgb[4, 4].tolist() == pytest.approx([255, 0, 0], abs=4)
+    picture = images.load_picture(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
+    assert picture.rgb[4, 4].tolist() == pytest.approx([255, 0, 0], abs=4) and picture.more
+    assert not images.load_picture(encoded(frames[0], kind)).more
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "BMP", "JPEG2000", "PPM"])
