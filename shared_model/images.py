@@ -287,7 +287,8 @@ def _opened(source: Path | str | bytes, max_pixels: int) -> Iterator[tuple[str, 
         except (*DAMAGE, MemoryError) as error:
             hint = "use a JPEG, PNG, WebP, TIFF, AVIF, GIF or BMP file"
             if head[4:8] == b"ftyp":
-                hint = "HEIC photos and videos must be converted to JPEG first"
+                heic = head[8:11] in (b"hei", b"hev", b"mif", b"msf")
+                hint = "HEIC photos must be converted to JPEG first" if heic else "for videos: easel stylize CLIP.mp4"
             raise PictureError(f"{name} is not a picture that easel can read", hint=hint) from error
         if image.width * image.height > max_pixels:
             raise _too_large(name, max_pixels)

@@ -242,6 +242,7 @@ def test_not_a_picture(tmp_path: Path) -> None:
 
 def test_heic_says_what_to_do() -> None:
     assert "HEIC" in _load_error(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").hint
+    assert "CLIP.mp4" in _load_error(b"\0\0\0\x18ftypisom\0\0\0\0isomiso2").hint
 
 
 def test_postscript_is_refused() -> None:
