@@ -16,7 +16,7 @@ from client.explanation import check_free, encode, path_beside, summary
 from client.outputs import Job
 from client.recipe import Recipe
 from shared_model.errors import EaselError, Interrupted, StorageError
-from shared_model.files import write_atomic
+from shared_model.files import write_atomic, write_new
 from shared_model.head import Head
 from shared_model.images import Picture, encode_picture, load_picture, to_tensor, to_uint8
 from shared_model.stylize import Options, Watch
@@ -158,14 +158,16 @@ def _paint_file(job: Job, *, painter: Painter, console: Console, tally: Tally, c
         tally.add(job, "failed", {"error": error.message, "hint": error.hint})
         console.error(error, subject="" if str(job.source) in error.message else str(job.source))
         return
-    write_atomic(job.target, data)
+    target = job.settle(lambda path, over: bool(write_atomic(path, data)) if over else write_new(path, data))
+    job = replace(job, target=target)
     height, width = painted.rgb.shape[:2]
     facts: dict[str, object] = {"width": width, "height": height}
     if explained is not None:
-        picture, facts["explanation"] = explained
-        write_atomic(path_beside(job.target), picture)
+        picture, told = explained
+        facts["explanation"] = told | {"path": str(path_beside(target))}
+        write_atomic(path_beside(target), picture)
     seconds = clock() - begin
     tally.add(job, "painted", facts | {"seconds": round(seconds, 3)})
-    console.say(f"{job.target}  {width} x {height}, {format_seconds(seconds)}")
+    console.say(f"{target}  {width} x {height}, {format_seconds(seconds)}")
     if explained is not None:
-        console.say(f"{path_beside(job.target)}  {summary(explained[1])}")
+        console.say(f"{path_beside(target)}  {summary(explained[1])}")

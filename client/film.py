@@ -57,6 +57,8 @@ class Painted:
         How many of them had been painted before.
     damaged
         Damaged packets of the source that were skipped.
+    target
+        Where it is: the job's, or the next free name if that was taken meanwhile.
     """
 
     height: int
@@ -64,6 +66,7 @@ class Painted:
     frames: int
     resumed: int
     damaged: int
+    target: Path
 
 
 def read_recipe(path: Path | str) -> Recipe:
@@ -135,9 +138,15 @@ def paint_film(
             parts = [folder.part(number) for number in range(folder.segments)]
             scratch = folder.path / f"whole{job.target.suffix}"
             settings, rate = painter.recipe.to_settings(), footage.facts.rate
-            join(parts, job.target, source=job.source, scratch=scratch, settings=settings, rate=rate)
+
+            def write(target: Path, over: bool) -> bool:
+                return join(
+                    parts, target, source=job.source, scratch=scratch, settings=settings, rate=rate, replace=over
+                )
+
+            target = job.settle(write)
             folder.remove()
-            return Painted(*size, folder.frames, resumed, footage.damaged)
+            return Painted(*size, folder.frames, resumed, footage.damaged, target)
 
 
 def _paint(

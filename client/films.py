@@ -113,6 +113,7 @@ def paint_films(
 
 
 def _tell(job: Job, made: Painted, seconds: float, *, console: Console, tally: Tally) -> None:
+    job = replace(job, target=made.target)
     if made.damaged:
         console.warn(f"{job.source}: {made.damaged} damaged pieces were left out")
     facts = {"width": made.width, "height": made.height, "frames": made.frames, "resumed": made.resumed}

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from client.recipe import Recipe
@@ -54,11 +55,38 @@ class Job:
         The photo and where the painting goes.
     done
         The painting is there already.
+    replaces
+        What has the target's name may be replaced.
+    stem
+        What further names are made of should the target's be taken meanwhile; empty where it was chosen by hand.
     """
 
     source: Path
     target: Path
     done: bool = False
+    replaces: bool = False
+    stem: str = ""
+
+    def settle(self, write: Callable[[Path, bool], bool]) -> Path:
+        """Write the painting under the target's name, or the next one that is free; returns where.
+
+        Hours may lie between plan and painting, and another easel may be at work in the same folder.
+
+        Parameters
+        ----------
+        write
+            Writes to a path, replacing what is there or not; returns whether it did.
+
+        Raises
+        ------
+        InputError
+            If the target was named by hand and is taken by now.
+        """
+        names = _names(self.target.parent, self.stem, self.target.suffix) if self.stem else iter(())
+        for target in chain([self.target], names):
+            if write(target, self.replaces):
+                return target
+        raise InputError(f"{self.target} was taken meanwhile", hint="choose another name, or add --overwrite")
 
 
 @dataclass(frozen=True)
@@ -174,19 +202,20 @@ def _single(sources: Sequence[Source], target: Path, *, recipe: Recipe, overwrit
     done = not overwrite and _is_done(source, target, recipe, kind)
     if target.exists() and not overwrite and not done:
         raise InputError(f"{target} is there already", hint="add --overwrite to replace it, or choose another name")
-    return Job(source=source, target=target, done=done)
+    return Job(source=source, target=target, done=done, replaces=overwrite or done)
 
 
 def _numbered(
     source: Source, folder: Path, *, tag: str, recipe: Recipe, taken: set[Path], overwrite: bool, kind: Kind
 ) -> Job:
-    for target in _names(folder, f"{source.path.stem}-{tag}", source.suffix or kind.suffix):
+    stem = f"{source.path.stem}-{tag}"
+    for target in _names(folder, stem, source.suffix or kind.suffix):
         if target in taken:
             continue
         if overwrite or not target.exists():
-            return Job(source=source.path, target=target)
+            return Job(source=source.path, target=target, replaces=overwrite, stem=stem)
         if _is_done(source.path, target, recipe, kind):
-            return Job(source=source.path, target=target, done=True)
+            return Job(source=source.path, target=target, done=True, replaces=True, stem=stem)
     raise AssertionError("names never end")
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from client.footage import TICKS, fine, load_av
 from shared_model.errors import EaselError, InputError, StorageError
+from shared_model.files import move_new
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -100,8 +101,11 @@ def join(
     scratch: Path,
     settings: Mapping[str, object],
     rate: Fraction | None = None,
-) -> None:
+    replace: bool = True,
+) -> bool:
     """Write ``target``, whole or not at all: the pictures of the segments, the sound of ``source``, the settings.
+
+    Returns whether it did: without ``replace``, what has the name is left alone.
 
     The parts are written to ``scratch`` in the same folder, or on the same disk, first. Without ``settings``, none
     are embedded. ``rate`` is what the header says of frames a second: Matroska has it from nowhere else.
@@ -129,7 +133,7 @@ def join(
         for _, _, packet in heapq.merge(*ways, key=lambda item: item[:2]):
             out.mux_one(packet)
     with _storage_errors(target):
-        _settle(scratch, target)
+        return _settle(scratch, target, replace=replace)
 
 
 def can_hold(suffix: str, sound: str) -> bool:
@@ -207,11 +211,14 @@ def _shifted(packet: Any, stream: Any, start: Fraction) -> Fraction:
     return Fraction(packet.dts * packet.time_base)
 
 
-def _settle(part: Path, path: Path) -> None:
-    """Flush a finished file to the disk and give it its name."""
+def _settle(part: Path, path: Path, *, replace: bool = True) -> bool:
+    """Flush a finished file to the disk and give it its name; returns whether that was free, or replaced."""
     with part.open("rb") as stream:
         os.fsync(stream.fileno())
+    if not replace:
+        return move_new(part, path)
     os.replace(part, path)
+    return True
 
 
 @contextlib.contextmanager

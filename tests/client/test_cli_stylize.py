@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from client.batch import Painter
 from client.cli import main
 from client.recipe import Recipe
 from client.store import Home
 from shared_model.head import Head
-from shared_model.images import load_picture, read_settings, save_picture
+from shared_model.images import Picture, load_picture, read_settings, save_picture
 from tests.client.conftest import Easel, is_one_error
 
 
@@ -99,6 +100,24 @@ def test_named_file_is_never_replaced_unasked(easel: Easel, photos: Path) -> Non
     assert (photos / "a.png").read_bytes() == original
     code, _, _ = easel("stylize", photos / "a.png", "--head", "tiny", "-o", photos / "a.png", "--overwrite")
     assert code == 0 and (photos / "a.png").read_bytes() != original
+
+
+def test_a_name_taken_while_painting_is_left_alone(easel: Easel, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint = Painter.paint
+
+    def slow(self: Painter, picture: Picture, **given: Any) -> Picture:
+        for name in ("a-tiny.png", "mine.png"):
+            (photos / name).write_bytes(b"somebody else's")
+        return paint(self, picture, **given)
+
+    monkeypatch.setattr(Painter, "paint", slow)
+    code, out, _ = easel("stylize", photos / "a.png", "--head", "tiny", "--explain")
+    assert code == 0 and "a-tiny-2.png" in out and "a-tiny-2.explain.png" in out
+    assert Recipe.read(photos / "a-tiny-2.png").head == "tiny" and (photos / "a-tiny-2.explain.png").exists()
+    (photos / "mine.png").unlink()
+    code, _, err = easel("stylize", photos / "a.png", "--head", "tiny", "-o", photos / "mine.png")
+    assert code == 2 and "taken meanwhile" in err
+    assert {(photos / name).read_bytes() for name in ("a-tiny.png", "mine.png")} == {b"somebody else's"}
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png"])

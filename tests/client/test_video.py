@@ -217,6 +217,17 @@ def test_mistakes(easel: Easel, tmp_path: Path, arguments: list[str], code: int,
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_name_taken_while_painting_is_left_alone(
+    easel: Easel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "a.mp4", pan(2))
+    monkeypatch.setattr(film, "check_space", lambda *_, **__: Path("a-tiny.mp4").write_bytes(b"somebody else's"))
+    code, out, _ = easel("stylize", "a.mp4", "--head", "tiny")
+    assert code == 0 and "a-tiny-2.mp4" in out and len(shots(tmp_path / "a-tiny-2.mp4")) == 2
+    assert Path("a-tiny.mp4").read_bytes() == b"somebody else's"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-tiny-2.mp4", "a-tiny.mp4", "a.mp4"]
+
+
 def test_one_bad_video_does_not_stop_the_others(easel: Easel, tmp_path: Path) -> None:
     make(tmp_path / "a.mp4", pan(2))
     Path("bad.mp4").write_bytes(b"x" * 99)
