@@ -14,6 +14,7 @@ The rules, the same for one picture and for a thousand:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -109,6 +110,7 @@ class Kind:
     read: Callable[[Path], Recipe]
 
 
+_LONGEST = 220  # bytes of a name that is made up: 255 with a number, a suffix, and `.explain.png` or `..easel`
 PICTURES = Kind(".png", SUFFIXES, SAVE_SUFFIXES, Recipe.read)
 
 
@@ -208,7 +210,7 @@ def _single(sources: Sequence[Source], target: Path, *, recipe: Recipe, overwrit
 def _numbered(
     source: Source, folder: Path, *, tag: str, recipe: Recipe, taken: set[Path], overwrite: bool, kind: Kind
 ) -> Job:
-    stem = f"{source.path.stem}-{tag}"
+    stem = _short(source.path.stem, f"-{tag}")
     for target in _names(folder, stem, source.suffix or kind.suffix):
         if target in taken:
             continue
@@ -217,6 +219,13 @@ def _numbered(
         if _is_done(source.path, target, recipe, kind):
             return Job(source=source.path, target=target, done=True, replaces=True, stem=stem)
     raise AssertionError("names never end")
+
+
+def _short(stem: str, end: str) -> str:
+    """Put an end to a name, which is cut where file systems would refuse it or what easel puts beside it."""
+    while len(os.fsencode(stem + end)) > _LONGEST and stem:
+        stem = stem[:-1]
+    return stem + end
 
 
 def _names(folder: Path, stem: str, suffix: str) -> Iterator[Path]:

@@ -15,7 +15,7 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -350,7 +350,7 @@ def _to_grey(image: Image.Image) -> Image.Image:
 
 def _expand(item: str) -> Iterator[Path]:
     if os.path.isdir(item):
-        for folder, subfolders, names in os.walk(item):
+        for folder, subfolders, names in os.walk(item, onerror=_closed(item)):
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             yield from (Path(folder, name) for name in names if _is_picture_name(name))
     elif os.path.exists(item):
@@ -361,6 +361,16 @@ def _expand(item: str) -> Iterator[Path]:
                 yield from _expand(match)
     else:
         raise PictureError(f"{item} does not exist", hint="check the path")
+
+
+def _closed(item: str) -> Callable[[OSError], None]:
+    """Say that a folder which was named is closed to this user; closed ones inside of it are passed over."""
+
+    def tell(error: OSError) -> None:
+        if error.filename == item:
+            raise PictureError(f"cannot read {item}: {error.strerror}", hint="check the path and its permissions")
+
+    return tell
 
 
 def _is_picture_name(name: str) -> bool:

@@ -231,6 +231,24 @@ def test_file_names_of_any_bytes(easel: Easel, photos: Path) -> None:
     assert code == 0 and json.loads(out)["pictures"][0]["input"] == str(strange)
 
 
+def test_names_as_long_as_they_may_be(easel: Easel, photos: Path) -> None:
+    for stem in ("é" * 120, "é" * 119 + "xyz"):  # alike up to where they are cut
+        (photos / "b.jpg").rename(photos / f"{stem}.jpg")
+        code, out, err = easel("stylize", photos / f"{stem}.jpg", "--head", "tiny", "--explain", "-o", "out/")
+        assert (code, err) == (0, "") and "-tiny" in out
+        (photos / f"{stem}.jpg").rename(photos / "b.jpg")
+    assert len(list(Path("out").iterdir())) == 4
+
+
+@pytest.mark.parametrize("place", ["photo", "out", "folder", "replay"])
+def test_a_name_that_is_too_long_is_one_error(easel: Easel, photos: Path, place: str) -> None:
+    long = "x" * 300
+    given = {"photo": [f"{long}.png"], "out": ["a.png", "-o", f"{long}.png"], "folder": ["a.png", "-o", f"{long}/"],
+             "replay": ["a.png", "--replay", f"{long}.png"]}  # fmt: skip
+    code, _, err = easel("stylize", *given[place], "--head", "tiny")
+    assert code in (2, 5) and is_one_error(err)
+
+
 def test_replay_paints_the_same_picture_and_options_win_over_it(easel: Easel, photos: Path) -> None:
     easel("stylize", photos / "a.png", "--head", "tiny", "--seed", 9, "--keep-color", "-o", "first.png")
     easel("stylize", photos / "a.png", "--replay", "first.png", "-o", "again.png")

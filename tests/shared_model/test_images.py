@@ -289,3 +289,22 @@ def test_damaged_bytes_give_a_picture_or_a_picture_error(kind: str, seed: int, c
     else:
         assert picture.rgb.dtype == np.uint8
         assert picture.rgb.shape[2] == 3
+
+
+def test_a_folder_that_is_closed_is_told_and_one_inside_of_it_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "a.png").write_bytes(b"x")
+    look, closed = os.scandir, {str(tmp_path / "inner")}
+
+    def scan(path: str) -> object:
+        if str(path) in closed:
+            raise PermissionError(13, "Permission denied", path)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert images.find_pictures([tmp_path]) == [tmp_path / "a.png"]
+    closed.add(str(tmp_path))
+    with pytest.raises(PictureError, match="Permission denied"):
+        images.find_pictures([tmp_path])
