@@ -13,6 +13,7 @@ from torch.nn import functional
 from client.console import Console, format_seconds
 from client.engine import Engine
 from client.explanation import check_free, encode, path_beside, summary
+from client.marks import Marks
 from client.outputs import Job
 from client.recipe import Recipe
 from shared_model.errors import EaselError, Interrupted, StorageError
@@ -34,6 +35,8 @@ class Painter:
         Write explanations too.
     metadata
         Which tags of a photo its painting keeps; one of :data:`shared_model.tags.POLICIES`.
+    marks
+        By which a file's painting is known again.
     """
 
     engine: Engine
@@ -41,6 +44,7 @@ class Painter:
     recipe: Recipe
     explains: bool = False
     metadata: str = "safe"
+    marks: Marks = field(default_factory=Marks)
 
     def paint(self, picture: Picture, *, watch: Watch = lambda share: None) -> Picture:
         """Paint one decoded picture; its transparency stays, and the tags that may.
@@ -62,9 +66,9 @@ class Painter:
         """Return the options for frames that have the size of the result already."""
         return replace(self.recipe.options, size_px=None)
 
-    def encode(self, picture: Picture, *, suffix: str) -> bytes:
-        """Return the picture file with the recipe inside."""
-        settings = self.recipe.to_settings()
+    def encode(self, picture: Picture, *, suffix: str, source: Path | None = None) -> bytes:
+        """Return the picture file with the recipe inside, and the mark of the file that was painted."""
+        settings = self.recipe.to_settings() | ({} if source is None else self.marks.of(source))
         return encode_picture(picture.rgb, suffix=suffix, alpha=picture.alpha, settings=settings, tags=picture.tags)
 
     def explanation(self, picture: Picture, target: Path) -> tuple[bytes, dict[str, object]]:
@@ -150,7 +154,7 @@ def _paint_file(job: Job, *, painter: Painter, console: Console, tally: Tally, c
             console.warn(f"{job.source} holds several pictures; only the first is painted")
         explained = painter.explanation(photo, job.target) if painter.explains else None
         painted = painter.paint(photo)
-        data = painter.encode(painted, suffix=job.target.suffix)
+        data = painter.encode(painted, suffix=job.target.suffix, source=job.source)
     except StorageError:
         raise
     except EaselError as error:

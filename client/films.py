@@ -10,7 +10,7 @@ from pathlib import Path
 
 from client.batch import Painter, Tally
 from client.console import Console, format_seconds
-from client.film import Painted, paint_film, read_recipe
+from client.film import Painted, paint_film
 from client.footage import NAMES, is_video, open_footage
 from client.outputs import Job, Kind, Source
 from client.reel import SAVE_SUFFIXES, can_hold, read_comment
@@ -18,7 +18,7 @@ from shared_model.errors import EaselError, InputError, MissingError, StorageErr
 
 __all__ = ["FILMS", "find_videos", "overlooked", "paint_films", "with_suffix"]
 
-FILMS = Kind(".mp4", NAMES, SAVE_SUFFIXES, read_recipe)
+FILMS = Kind(".mp4", NAMES, SAVE_SUFFIXES, read_comment)
 
 
 def find_videos(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:

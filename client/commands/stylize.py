@@ -109,6 +109,7 @@ def make_painter(arguments: argparse.Namespace, console: Console) -> Painter:
     from client.batch import Painter
     from client.engine import Engine
     from client.explanation import NO_MEMORY
+    from client.marks import Marks
     from client.models import backbone_in_use
     from client.store import Home
     from shared_model.stylize import check_match
@@ -128,7 +129,14 @@ def make_painter(arguments: argparse.Namespace, console: Console) -> Painter:
         raise InputError("a mix of heads cannot be explained", hint="explain one head at a time")
     if arguments.explain and head.levels[0].origin is None:
         console.note(f"{NO_MEMORY}; what the backbone changed is shown all the same")
-    return Painter(engine=engine, head=head, recipe=recipe, explains=arguments.explain, metadata=arguments.metadata)
+    return Painter(
+        engine=engine,
+        head=head,
+        recipe=recipe,
+        explains=arguments.explain,
+        metadata=arguments.metadata,
+        marks=Marks.of_owner(home.folder),
+    )
 
 
 def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Console) -> int:
@@ -156,7 +164,14 @@ def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Conso
         if left_out:
             console.note(f"left out {left_out} that easel painted itself; name such a picture to paint it again")
         tag = painter.recipe.head or "styled"
-        jobs = plan(sources, out=arguments.out, tag=tag, recipe=painter.recipe, overwrite=arguments.overwrite)
+        jobs = plan(
+            sources,
+            out=arguments.out,
+            tag=tag,
+            recipe=painter.recipe,
+            overwrite=arguments.overwrite,
+            marks=painter.marks,
+        )
         paint_files(jobs, painter=painter, console=console, tally=tally)
     console.facts({"pictures": tally.results, "settings": painter.recipe.to_settings()})
     if len(tally.results) > 1:
@@ -179,7 +194,15 @@ def _paint_videos(painter: Painter, arguments: argparse.Namespace, console: Cons
         raise InputError("photos and videos cannot all go to one file", hint="give -o a folder, such as -o painted/")
     tag = painter.recipe.head or "styled"
     videos = [with_suffix(video) for video in videos]
-    jobs = plan(videos, out=arguments.out, tag=tag, recipe=painter.recipe, overwrite=arguments.overwrite, kind=FILMS)
+    jobs = plan(
+        videos,
+        out=arguments.out,
+        tag=tag,
+        recipe=painter.recipe,
+        overwrite=arguments.overwrite,
+        kind=FILMS,
+        marks=painter.marks,
+    )
     paint_films(jobs, painter=painter, console=console, tally=tally)
     return rest
 

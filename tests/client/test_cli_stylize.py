@@ -79,6 +79,17 @@ def test_other_settings_get_a_numbered_name(easel: Easel, photos: Path) -> None:
     assert (photos / "a-tiny.png").read_bytes() != before
 
 
+def test_another_photo_of_the_same_name_is_painted_too(easel: Easel, photos: Path) -> None:
+    (photos / "b.jpg").rename(photos / "trip" / "a.jpg")
+    for place in ("a.png", "trip/a.jpg", "a.png", "trip/a.jpg"):
+        assert easel("stylize", photos / place, "--head", "tiny", "-o", "out/")[0] == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a-tiny-2.png", "a-tiny.png"]
+    assert load_picture("out/a-tiny-2.png").rgb.shape == (56, 40, 3)
+    code, _, err = easel("stylize", photos / "trip" / "a.jpg", "--head", "tiny", "-o", "out/a-tiny.png")
+    assert code == 2 and "--overwrite" in err
+    assert "is there already" in easel("stylize", photos / "a.png", "--head", "tiny", "-o", "out/a-tiny.png")[1]
+
+
 def test_photo_that_changed_is_painted_again(easel: Easel, photos: Path) -> None:
     easel("stylize", photos / "a.png", "--head", "tiny")
     later = (photos / "a-tiny.png").stat().st_mtime + 10
@@ -237,7 +248,7 @@ def test_names_as_long_as_they_may_be(easel: Easel, photos: Path) -> None:
         code, out, err = easel("stylize", photos / f"{stem}.jpg", "--head", "tiny", "--explain", "-o", "out/")
         assert (code, err) == (0, "") and "-tiny" in out
         (photos / f"{stem}.jpg").rename(photos / "b.jpg")
-    assert len(list(Path("out").iterdir())) == 4
+    assert len(list(Path("out").iterdir())) == 2  # the same photo under another name
 
 
 @pytest.mark.parametrize("place", ["photo", "out", "folder", "replay"])
