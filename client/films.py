@@ -14,9 +14,9 @@ from client.film import Painted, paint_film
 from client.footage import NAMES, is_video, open_footage
 from client.outputs import Job, Kind, Source
 from client.reel import SAVE_SUFFIXES, can_hold, read_comment
-from shared_model.errors import EaselError, InputError, MissingError, StorageError
+from shared_model.errors import EaselError, InputError, StorageError
 
-__all__ = ["FILMS", "find_videos", "overlooked", "paint_films", "with_suffix"]
+__all__ = ["FILMS", "find_videos", "paint_films", "with_suffix"]
 
 FILMS = Kind(".mp4", NAMES, SAVE_SUFFIXES, read_comment)
 
@@ -44,26 +44,6 @@ def find_videos(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
     if not found and not others:
         raise InputError(f"no videos found in {', '.join(arguments)}", hint="check the path")
     return list(found.values()), others
-
-
-def overlooked(arguments: Sequence[str]) -> Path | None:
-    """Return a video in the folders, or among the matches of patterns, that are searched for photos only."""
-    for argument in arguments:
-        given = Path(argument).expanduser()
-        matches = glob.glob(str(given), recursive=True) if not given.exists() and glob.has_magic(argument) else []
-        for place in [given, *map(Path, matches)]:
-            for path in place.rglob("*") if place.is_dir() else [place]:
-                hidden = any(part.startswith(".") for part in path.relative_to(place).parts)
-                if is_video(path) and path.is_file() and not hidden and not _is_painting(path):
-                    return path
-    return None
-
-
-def _is_painting(path: Path) -> bool:
-    try:
-        return bool(read_comment(path))
-    except MissingError:
-        return False
 
 
 def with_suffix(source: Source) -> Source:

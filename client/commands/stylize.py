@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -141,9 +140,9 @@ def make_painter(arguments: argparse.Namespace, console: Console) -> Painter:
 
 def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Console) -> int:
     from client.batch import Tally, paint_files
-    from client.films import overlooked
     from client.footage import is_video
     from client.outputs import find_sources, plan
+    from client.overlooked import overlooked
 
     rest = arguments.photos
     moving = any(is_video(name) for name in rest)
@@ -157,9 +156,8 @@ def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Conso
     if moving:
         rest = _paint_videos(painter, arguments, console, tally)
     if rest:
-        if video := overlooked(rest):
-            pattern = shlex.quote(str(video.parent / f"*{video.suffix}"))
-            console.note(f"videos are painted where they are named; to paint these too: easel stylize {pattern} ...")
+        for sentence in overlooked(rest):
+            console.note(sentence)
         sources, left_out = find_sources(rest)
         if left_out:
             console.note(f"left out {left_out} that easel painted itself; name such a picture to paint it again")

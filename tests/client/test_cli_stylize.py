@@ -79,6 +79,16 @@ def test_other_settings_get_a_numbered_name(easel: Easel, photos: Path) -> None:
     assert (photos / "a-tiny.png").read_bytes() != before
 
 
+@pytest.mark.parametrize("given", ["photos", "photos/*", "photos/trip"])
+def test_photos_that_cannot_be_read_are_not_passed_over_in_silence(easel: Easel, photos: Path, given: str) -> None:
+    for name in ("1.HEIC", "2.heic", ".3.heic", "raw.nef", "notes.txt"):
+        (photos / "trip" / name).write_bytes(b"x")
+    code, _, err = easel("stylize", given, "--head", "tiny", "-o", "out/")
+    assert code == 0 and "2 .heic, 1 .nef" in err and err.count("\n") == 1
+    code, _, err = easel("stylize", photos / "a.png", "--head", "tiny", "-o", "out/")
+    assert (code, err) == (0, "")
+
+
 def test_another_photo_of_the_same_name_is_painted_too(easel: Easel, photos: Path) -> None:
     (photos / "b.jpg").rename(photos / "trip" / "a.jpg")
     for place in ("a.png", "trip/a.jpg", "a.png", "trip/a.jpg"):
