@@ -95,7 +95,7 @@ class Atelier:
         self.gallery.make_room(len(data))
         identity = self.gallery.add_photo(data, facts=facts)
         self._remember(identity, shrink(picture, VIEW_PX))
-        return {"id": identity, **facts}
+        return {"id": identity, **facts, "more": picture.more}
 
     def view(self, photo: str, *, thumbnail: bool = False) -> bytes:
         """Return a photo upright and small enough for the page, as PNG if it has transparent parts, else as JPEG."""

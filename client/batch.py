@@ -13,10 +13,11 @@ from torch.nn import functional
 from client.console import Console, format_seconds
 from client.engine import Engine
 from client.explanation import check_free, encode, path_beside, summary
+from client.marks import Marks
 from client.outputs import Job
 from client.recipe import Recipe
 from shared_model.errors import EaselError, Interrupted, StorageError
-from shared_model.files import write_atomic
+from shared_model.files import write_atomic, write_new
 from shared_model.head import Head
 from shared_model.images import Picture, encode_picture, load_picture, to_tensor, to_uint8
 from shared_model.stylize import Options, Watch
@@ -34,6 +35,8 @@ class Painter:
         Write explanations too.
     metadata
         Which tags of a photo its painting keeps; one of :data:`shared_model.tags.POLICIES`.
+    marks
+        By which a file's painting is known again.
     """
 
     engine: Engine
@@ -41,6 +44,7 @@ class Painter:
     recipe: Recipe
     explains: bool = False
     metadata: str = "safe"
+    marks: Marks = field(default_factory=Marks)
 
     def paint(self, picture: Picture, *, watch: Watch = lambda share: None) -> Picture:
         """Paint one decoded picture; its transparency stays, and the tags that may.
@@ -62,9 +66,9 @@ class Painter:
         """Return the options for frames that have the size of the result already."""
         return replace(self.recipe.options, size_px=None)
 
-    def encode(self, picture: Picture, *, suffix: str) -> bytes:
-        """Return the picture file with the recipe inside."""
-        settings = self.recipe.to_settings()
+    def encode(self, picture: Picture, *, suffix: str, source: Path | None = None) -> bytes:
+        """Return the picture file with the recipe inside, and the mark of the file that was painted."""
+        settings = self.recipe.to_settings() | ({} if source is None else self.marks.of(source))
         return encode_picture(picture.rgb, suffix=suffix, alpha=picture.alpha, settings=settings, tags=picture.tags)
 
     def explanation(self, picture: Picture, target: Path) -> tuple[bytes, dict[str, object]]:
@@ -146,9 +150,11 @@ def _paint_file(job: Job, *, painter: Painter, console: Console, tally: Tally, c
     begin = clock()
     try:
         photo = load_picture(job.source)
+        if photo.more:
+            console.warn(f"{job.source} holds several pictures; only the first is painted")
         explained = painter.explanation(photo, job.target) if painter.explains else None
         painted = painter.paint(photo)
-        data = painter.encode(painted, suffix=job.target.suffix)
+        data = painter.encode(painted, suffix=job.target.suffix, source=job.source)
     except StorageError:
         raise
     except EaselError as error:
@@ -156,14 +162,16 @@ def _paint_file(job: Job, *, painter: Painter, console: Console, tally: Tally, c
         tally.add(job, "failed", {"error": error.message, "hint": error.hint})
         console.error(error, subject="" if str(job.source) in error.message else str(job.source))
         return
-    write_atomic(job.target, data)
+    target = job.settle(lambda path, over: bool(write_atomic(path, data)) if over else write_new(path, data))
+    job = replace(job, target=target)
     height, width = painted.rgb.shape[:2]
     facts: dict[str, object] = {"width": width, "height": height}
     if explained is not None:
-        picture, facts["explanation"] = explained
-        write_atomic(path_beside(job.target), picture)
+        picture, told = explained
+        facts["explanation"] = told | {"path": str(path_beside(target))}
+        write_atomic(path_beside(target), picture)
     seconds = clock() - begin
     tally.add(job, "painted", facts | {"seconds": round(seconds, 3)})
-    console.say(f"{job.target}  {width} x {height}, {format_seconds(seconds)}")
+    console.say(f"{target}  {width} x {height}, {format_seconds(seconds)}")
     if explained is not None:
-        console.say(f"{path_beside(job.target)}  {summary(explained[1])}")
+        console.say(f"{path_beside(target)}  {summary(explained[1])}")

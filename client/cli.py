@@ -18,7 +18,7 @@ from typing import cast
 from client.console import Console
 from client.parser import Parser, Version
 from client.startup import import_torch
-from shared_model.errors import EaselError
+from shared_model.errors import EaselError, StorageError
 
 __all__ = ["COMMANDS", "EXIT_CODES", "Command", "main"]
 
@@ -205,6 +205,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output went away (`easel heads list | head -1`): not an error worth a word.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A path that cannot even be looked at: too long a name, a folder closed to this user.
+        told = StorageError(f"cannot use {error.filename}: {error.strerror}", hint="check the path and its permissions")
+        console.error(told)
+        return told.exit_code
 
 
 def _run(arguments: list[str]) -> int:

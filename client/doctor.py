@@ -33,6 +33,7 @@ OPTIONAL = (
     ("cryptography", "passphrase", "heads sealed with a passphrase"),
 )
 _STATES = ("ok", "warn", "fail")
+_ELSEWHERE = "set EASEL_HOME to a folder that you may write to"
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ def examine(*, environ: Mapping[str, str] | None = None) -> list[Check]:
             checks += step()
         except EaselError as error:
             checks.append(Check(topic, "fail", error.message, error.hint))
+        except OSError as error:
+            checks.append(Check(topic, "fail", f"cannot look at {error.filename}: {error.strerror}", _ELSEWHERE))
         except ImportError as error:
             checks.append(
                 Check(topic, "fail", f"cannot import {error.name}: {error}", "pip install --force-reinstall easel")
@@ -157,11 +160,12 @@ def _backbone() -> list[Check]:
 
 def check_home(home: Path) -> list[Check]:
     """Look at the home folder: there, writable, closed to others."""
-    if not home.exists():
+    there = next(path for path in (home, *home.parents) if os.path.exists(path))
+    rights = os.W_OK | os.X_OK | (os.R_OK if there == home else 0)
+    if not there.is_dir() or not os.access(there, rights):
+        return [Check("home", "fail", f"{there} is not a folder that you may read and write", _ELSEWHERE)]
+    if there != home:
         return [Check("home", "ok", f"{home} (made when the first head is)")]
-    if not home.is_dir() or not os.access(home, os.R_OK | os.W_OK | os.X_OK):
-        hint = "set EASEL_HOME to a folder that you may write to"
-        return [Check("home", "fail", f"{home} is not a folder that you may read and write", hint)]
     open_to_others = [
         path
         for path in (home, home / "heads", home / "device", *sorted((home / "heads").glob("*.head")))

@@ -57,6 +57,8 @@ class Painted:
         How many of them had been painted before.
     damaged
         Damaged packets of the source that were skipped.
+    target
+        Where it is: the job's, or the next free name if that was taken meanwhile.
     """
 
     height: int
@@ -64,6 +66,7 @@ class Painted:
     frames: int
     resumed: int
     damaged: int
+    target: Path
 
 
 def read_recipe(path: Path | str) -> Recipe:
@@ -134,9 +137,16 @@ def paint_film(
                 ) from stop
             parts = [folder.part(number) for number in range(folder.segments)]
             scratch = folder.path / f"whole{job.target.suffix}"
-            join(parts, job.target, source=job.source, scratch=scratch, settings=painter.recipe.to_settings())
+            settings, rate = painter.recipe.to_settings() | painter.marks.of(job.source), footage.facts.rate
+
+            def write(target: Path, over: bool) -> bool:
+                return join(
+                    parts, target, source=job.source, scratch=scratch, settings=settings, rate=rate, replace=over
+                )
+
+            target = job.settle(write)
             folder.remove()
-            return Painted(*size, folder.frames, resumed, footage.damaged)
+            return Painted(*size, folder.frames, resumed, footage.damaged, target)
 
 
 def _paint(

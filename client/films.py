@@ -5,17 +5,20 @@ from __future__ import annotations
 import glob
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from client.batch import Painter, Tally
 from client.console import Console, format_seconds
-from client.film import Painted, paint_film, read_recipe
-from client.footage import SUFFIXES, is_video, open_footage
+from client.film import Painted, paint_film
+from client.footage import NAMES, is_video, open_footage
 from client.outputs import Job, Kind, Source
 from client.reel import SAVE_SUFFIXES, can_hold, read_comment
 from shared_model.errors import EaselError, InputError, StorageError
 
-__all__ = ["find_videos", "kind_of", "paint_films"]
+__all__ = ["FILMS", "find_videos", "paint_films", "with_suffix"]
+
+FILMS = Kind(".mp4", NAMES, SAVE_SUFFIXES, read_comment)
 
 
 def find_videos(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
@@ -43,17 +46,13 @@ def find_videos(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
     return list(found.values()), others
 
 
-def kind_of(sources: Sequence[Source]) -> Kind:
-    """Return what the videos become: MP4, or Matroska where MP4 cannot hold their sound as it is."""
-    suffix = ".mp4"
-    for source in sources:
-        try:
-            with open_footage(source.path) as footage:
-                if not can_hold(suffix, footage.facts.sound):
-                    suffix = ".mkv"
-        except InputError:
-            continue  # said when its turn comes
-    return Kind(suffix, SUFFIXES, SAVE_SUFFIXES, read_recipe)
+def with_suffix(source: Source) -> Source:
+    """Say what a video becomes: the usual MP4, or Matroska where MP4 cannot hold its sound as it is."""
+    try:
+        with open_footage(source.path) as footage:
+            return source if can_hold(FILMS.suffix, footage.facts.sound) else replace(source, suffix=".mkv")
+    except InputError:
+        return source  # said when its turn comes
 
 
 def paint_films(
@@ -94,6 +93,7 @@ def paint_films(
 
 
 def _tell(job: Job, made: Painted, seconds: float, *, console: Console, tally: Tally) -> None:
+    job = replace(job, target=made.target)
     if made.damaged:
         console.warn(f"{job.source}: {made.damaged} damaged pieces were left out")
     facts = {"width": made.width, "height": made.height, "frames": made.frames, "resumed": made.resumed}

@@ -9,6 +9,7 @@ in memory at a time.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
 
-__all__ = ["SUFFIXES", "TICKS", "Facts", "Footage", "Limits", "Shot", "is_video", "open_footage"]
+__all__ = ["NAMES", "SUFFIXES", "TICKS", "Facts", "Footage", "Limits", "Shot", "is_video", "open_footage"]
 
-SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+SUFFIXES = (".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+# Streams may appear in the middle of these, where PyAV 18 looks them up beyond the end of its list.
+_WRAPPED = (".flv", ".m2ts", ".mpeg", ".mpg", ".mts", ".ts", ".vob", ".wmv")
+NAMES = (*SUFFIXES, *_WRAPPED)  # what a file that is named so is meant to be
 TICKS = 90_000  # a second; times of frames are whole numbers of these
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 _CODECS = frozenset(
@@ -146,8 +150,8 @@ class Footage:
 
 
 def is_video(path: Path | str) -> bool:
-    """Tell by its name whether a file is a video."""
-    return str(path).lower().endswith(SUFFIXES)
+    """Tell by its name whether a file is a video, be it one that easel reads or not."""
+    return str(path).lower().endswith(NAMES)
 
 
 @contextlib.contextmanager
@@ -167,15 +171,19 @@ def open_footage(path: Path, *, limits: Limits | None = None) -> Iterator[Footag
     if not path.is_file():
         raise InputError(f"{name} " + ("is not an ordinary file" if path.exists() else "does not exist"),
                          hint="check the path")  # fmt: skip
+    if name.lower().endswith(_WRAPPED):
+        way_out = f"ffmpeg -i {shlex.quote(str(path))} -c copy {shlex.quote(path.stem + '.mkv')}"
+        raise InputError(
+            f"{name} is a kind of video that easel does not read", hint=f"put it into another file: {way_out}"
+        )
     with contextlib.ExitStack() as stack:
         try:
             stream = stack.enter_context(path.open("rb"))
             options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
             container = stack.enter_context(av.open(stream, mode="r", options=options, metadata_errors="ignore"))
         except (av.error.FFmpegError, OSError, ValueError, MemoryError) as error:
-            raise InputError(
-                f"{name} is not a video that easel can read", hint=f"known are {', '.join(SUFFIXES)} files"
-            ) from error
+            hint = f"is it whole? copy it again; known are {', '.join(SUFFIXES)}"
+            raise InputError(f"{name} is not a video that easel can read", hint=hint) from error
         yield _checked(name, container, limits)
 
 

@@ -29,7 +29,7 @@ def check_memory() -> list[Check]:
 
 def check_disk(folder: Path) -> list[Check]:
     """Say how much room there is where ``folder`` is, or will be."""
-    place = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+    place = next((path for path in (folder, *folder.parents) if os.path.exists(path)), Path("/"))
     try:
         free = shutil.disk_usage(place).free
     except OSError as error:

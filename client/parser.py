@@ -9,6 +9,8 @@ from typing import NoReturn, TextIO, cast
 
 __all__ = ["Parser", "Version"]
 
+_LACKING = "the following arguments are required: "
+
 
 class Version(argparse.Action):
     """Print the version; imports the package only when asked."""
@@ -29,5 +31,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake and where to find help; exit code 2."""
-        self._print_message(f"error: {message}\nhint: {self.prog} --help\n", cast("TextIO", sys.stderr))
+        hint = f"{self.prog} --help"
+        greedy = [a.option_strings[-1] for a in self._actions if a.option_strings and a.nargs == "+"]
+        if message.startswith(_LACKING) and greedy:
+            hint = f"{message.removeprefix(_LACKING)} goes before {' and '.join(greedy)}; see {hint}"
+        self._print_message(f"error: {message}\nhint: {hint}\n", cast("TextIO", sys.stderr))
         raise SystemExit(2)

@@ -38,7 +38,7 @@ def portrait(name: str, head: Head, engine: Engine, *, note: str = "") -> list[T
 
 def sheet(rows: Sequence[Sequence[Tile]]) -> Pixels:
     """Lay portraits out, the photo that was painted in the first row."""
-    photo = Tile(to_uint8(sample_photos()[_SAMPLE]), "the photo; below: painted, and pieces of what the head is from")
+    photo = Tile(to_uint8(sample_photos()[_SAMPLE]), "the photo; below, painted,\nbeside pieces of a head's pictures")
     return contact_sheet([[photo], *rows], tile_px=_SIDE)
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from client.footage import TICKS, fine, load_av
 from shared_model.errors import EaselError, InputError, StorageError
+from shared_model.files import move_new
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -93,12 +94,21 @@ def segment(path: Path, *, size: tuple[int, int], rate: Fraction, crf: int = _CR
 
 
 def join(
-    segments: Sequence[Path], target: Path, *, source: Path | None, scratch: Path, settings: Mapping[str, object]
-) -> None:
+    segments: Sequence[Path],
+    target: Path,
+    *,
+    source: Path | None,
+    scratch: Path,
+    settings: Mapping[str, object],
+    rate: Fraction | None = None,
+    replace: bool = True,
+) -> bool:
     """Write ``target``, whole or not at all: the pictures of the segments, the sound of ``source``, the settings.
 
+    Returns whether it did: without ``replace``, what has the name is left alone.
+
     The parts are written to ``scratch`` in the same folder, or on the same disk, first. Without ``settings``, none
-    are embedded.
+    are embedded. ``rate`` is what the header says of frames a second: Matroska has it from nowhere else.
 
     Raises
     ------
@@ -113,13 +123,17 @@ def join(
         with av.open(str(segments[0]), "r", format="nut") as first:
             pictures = out.add_stream_from_template(first.streams.video[0])
         pictures.time_base = Fraction(1, TICKS)
-        ways = [_pictures(av, segments, pictures)]
-        if source is not None:
-            ways += _sounds(av, source, out, stack)
+        if rate is not None:
+            pictures.codec_context.framerate = rate.limit_denominator(1001)
+        heard = None if source is None else _opened(av, source, stack)
+        start = Fraction(max(0, (heard and heard.start_time) or 0), av.time_base)
+        ways = [_pictures(av, segments, pictures, start)]
+        if heard is not None and heard.streams.audio:
+            ways.append(_sound(heard, out.add_stream_from_template(heard.streams.audio[0]), start))
         for _, _, packet in heapq.merge(*ways, key=lambda item: item[:2]):
             out.mux_one(packet)
     with _storage_errors(target):
-        _settle(scratch, target)
+        return _settle(scratch, target, replace=replace)
 
 
 def can_hold(suffix: str, sound: str) -> bool:
@@ -166,40 +180,45 @@ def read_comment(path: Path) -> dict[str, object]:
 Timed = Iterator[tuple[Fraction, int, "Packet[Any]"]]
 
 
-def _pictures(av: Any, segments: Sequence[Path], stream: Any) -> Timed:
+def _pictures(av: Any, segments: Sequence[Path], stream: Any, start: Fraction) -> Timed:
     for path in segments:
         with av.open(str(path), "r", format="nut") as container:
             for packet in container.demux(container.streams.video[0]):
                 if packet.dts is not None:
-                    time = packet.dts * packet.time_base
-                    packet.stream = stream
-                    yield time, 0, packet
+                    yield _shifted(packet, stream, start), 0, packet
 
 
-def _sounds(av: Any, source: Path, out: Any, stack: contextlib.ExitStack) -> list[Timed]:
-    """Open the sound of a video, if it has one."""
+def _opened(av: Any, source: Path, stack: contextlib.ExitStack) -> Any:
+    """Open the video whose sound is copied."""
     origin = stack.enter_context(source.open("rb"))
     options = {"protocol_whitelist": "none"}
-    container = stack.enter_context(av.open(origin, mode="r", options=options, metadata_errors="ignore"))
-    if not container.streams.audio:
-        return []
-    sound = container.streams.audio[0]
-    return [_sound(container, sound, out.add_stream_from_template(sound))]
+    return stack.enter_context(av.open(origin, mode="r", options=options, metadata_errors="ignore"))
 
 
-def _sound(container: Any, sound: Any, stream: Any) -> Timed:
-    for packet in container.demux(sound):
+def _sound(container: Any, stream: Any, start: Fraction) -> Timed:
+    for packet in container.demux(container.streams.audio[0]):
         if packet.dts is not None and packet.size:
-            time = packet.dts * packet.time_base
-            packet.stream = stream
-            yield time, 1, packet
+            yield _shifted(packet, stream, start), 1, packet
 
 
-def _settle(part: Path, path: Path) -> None:
-    """Flush a finished file to the disk and give it its name."""
+def _shifted(packet: Any, stream: Any, start: Fraction) -> Fraction:
+    """Move a packet to ``stream``, whose clock begins at ``start``, as camcorders' does anywhere; returns its time."""
+    ticks = round(start / packet.time_base)
+    packet.dts -= ticks
+    if packet.pts is not None:
+        packet.pts -= ticks
+    packet.stream = stream
+    return Fraction(packet.dts * packet.time_base)
+
+
+def _settle(part: Path, path: Path, *, replace: bool = True) -> bool:
+    """Flush a finished file to the disk and give it its name; returns whether that was free, or replaced."""
     with part.open("rb") as stream:
         os.fsync(stream.fileno())
+    if not replace:
+        return move_new(part, path)
     os.replace(part, path)
+    return True
 
 
 @contextlib.contextmanager

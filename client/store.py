@@ -226,6 +226,10 @@ class Home:
         write_atomic(path, data, mode=0o600)
         return HeadFile(name=path.stem, path=path, shipped=False, size_bytes=len(data))
 
+    def hidden_by(self, name: str) -> str:
+        """Say that an own head of this name stands before one that easel ships; empty if it does not."""
+        return f"easel's own {name!r} is hidden until yours is renamed or deleted" if name in self.shipped else ""
+
     def previous(self, name: str) -> dict[str, Path]:
         """Return the same head as it was for other backbones (:mod:`client.carry`), by backbone."""
         paths = self.heads_folder.glob(f"{name}{SUFFIX}.*")

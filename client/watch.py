@@ -100,7 +100,7 @@ class Watch:
         look = self._seen[source.path]
         out = None if self.out is None else f"{self.out}/"
         recipe = self.painter.recipe
-        jobs = plan([source], out=out, tag=recipe.head or "styled", recipe=recipe)
+        jobs = plan([source], out=out, tag=recipe.head or "styled", recipe=recipe, marks=self.painter.marks)
         if jobs[0].done:
             self._done[source.path] = look
             return 0

@@ -7,11 +7,12 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from shared_model.errors import StorageError
 
-__all__ = ["read_bytes", "write_atomic"]
+__all__ = ["move_new", "read_bytes", "write_atomic", "write_new"]
 
 _PIECE = 1 << 20
 
@@ -40,6 +41,42 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644, durable: b
         If the disk is full, the folder is not writable, or ``path`` is a folder.
     """
     target = Path(path)
+    _write(target, data, mode=mode, durable=durable, settle=os.replace)
+    return target
+
+
+def write_new(path: Path | str, data: bytes, *, mode: int = 0o644) -> bool:
+    """Write like :func:`write_atomic`, but leave alone what has the name by then; returns whether it was free."""
+    settled = []
+    _write(Path(path), data, mode=mode, durable=True, settle=lambda old, new: settled.append(move_new(old, new)))
+    return settled == [True]
+
+
+def move_new(source: Path | str, target: Path | str) -> bool:
+    """Give a finished file another name in the same file system, unless something has it; returns whether it was free.
+
+    Raises
+    ------
+    OSError
+        If it cannot be done.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError:  # no second names there (FAT): take the name with an empty file, then replace that
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        os.replace(source, target)
+    else:
+        os.unlink(source)
+    return True
+
+
+def _write(target: Path, data: bytes, *, mode: int, durable: bool, settle: Callable[[str, Path], object]) -> None:
+    """Write a temporary file beside the target and have it settled there; what is left of it goes."""
     temporary = ""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -50,17 +87,15 @@ def write_atomic(path: Path | str, data: bytes, *, mode: int = 0o644, durable: b
             stream.flush()
             if durable:
                 os.fsync(stream.fileno())
-        os.replace(temporary, target)
-        temporary = ""
+        settle(temporary, target)
         if durable:
             _flush_folder(target.parent)
     except OSError as error:
         raise _storage_error(target, error) from error
     finally:
         if temporary:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # settled: gone already
                 os.unlink(temporary)
-    return target
 
 
 def _flush_folder(folder: Path) -> None:

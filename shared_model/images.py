@@ -15,8 +15,8 @@ import os
 import re
 import struct
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,6 +61,7 @@ _SAVERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     ".webp": ("WEBP", {"quality": 95}),
 }
+_SEVERAL = ("AVIF", "GIF", "PNG", "TIFF", "WEBP")  # not a phone's JPEG, which may hold a depth map besides
 _ORIENTATION_TAG = 0x0112
 _BAND = 256  # rows that are turned into 8 bits at once
 _TURNS = {
@@ -86,11 +87,14 @@ class Picture:
         ``(H, W) uint8``, 255 is opaque; ``None`` if every pixel is opaque.
     tags
         What the file said besides.
+    more
+        The file holds more pictures than this one: an animation, or pages.
     """
 
     rgb: NDArray[np.uint8]
     alpha: NDArray[np.uint8] | None = None
     tags: Tags | None = None
+    more: bool = False
 
 
 def load_picture(source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -108,8 +112,9 @@ def load_picture(source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS) ->
     """
     with _opened(source, max_pixels) as (name, image):
         try:
+            more = image.format in _SEVERAL and bool(getattr(image, "is_animated", False))
             image.load()
-            return _normalize(image)
+            return replace(_normalize(image), more=more)
         except (Image.DecompressionBombError, *DAMAGE) as error:
             raise PictureError(f"{name} is damaged or cut off", hint="copy or download it again") from error
         except MemoryError as error:
@@ -282,7 +287,8 @@ def _opened(source: Path | str | bytes, max_pixels: int) -> Iterator[tuple[str, 
         except (*DAMAGE, MemoryError) as error:
             hint = "use a JPEG, PNG, WebP, TIFF, AVIF, GIF or BMP file"
             if head[4:8] == b"ftyp":
-                hint = "HEIC photos and videos must be converted to JPEG first"
+                heic = head[8:11] in (b"hei", b"hev", b"mif", b"msf")
+                hint = "HEIC photos must be converted to JPEG first" if heic else "for videos: easel stylize CLIP.mp4"
             raise PictureError(f"{name} is not a picture that easel can read", hint=hint) from error
         if image.width * image.height > max_pixels:
             raise _too_large(name, max_pixels)
@@ -344,7 +350,7 @@ def _to_grey(image: Image.Image) -> Image.Image:
 
 def _expand(item: str) -> Iterator[Path]:
     if os.path.isdir(item):
-        for folder, subfolders, names in os.walk(item):
+        for folder, subfolders, names in os.walk(item, onerror=_closed(item)):
             subfolders[:] = [name for name in subfolders if not name.startswith(".")]
             yield from (Path(folder, name) for name in names if _is_picture_name(name))
     elif os.path.exists(item):
@@ -355,6 +361,16 @@ def _expand(item: str) -> Iterator[Path]:
                 yield from _expand(match)
     else:
         raise PictureError(f"{item} does not exist", hint="check the path")
+
+
+def _closed(item: str) -> Callable[[OSError], None]:
+    """Say that a folder which was named is closed to this user; closed ones inside of it are passed over."""
+
+    def tell(error: OSError) -> None:
+        if error.filename == item:
+            raise PictureError(f"cannot read {item}: {error.strerror}", hint="check the path and its permissions")
+
+    return tell
 
 
 def _is_picture_name(name: str) -> bool:

@@ -1,7 +1,8 @@
 """What a picture file says beside its pixels: kept where it helps the owner, left out where it gives them away.
 
 =====================================  ==============================================================
-kept                                   capture date, camera, lens, exposure, author, copyright, caption
+kept                                   capture date, camera, lens, exposure, author, copyright, caption,
+                                       pixels an inch
 kept when asked for                    the place (GPS)
 never kept                             serial numbers, maker notes, thumbnails, edit histories, anything else
 =====================================  ==============================================================
@@ -19,7 +20,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
@@ -53,12 +54,15 @@ class Tags:
         EXIF values by tag: of the picture, of the exposure, and where it was taken.
     profile
         An RGB color profile (ICC) that pixels can be converted into; empty for sRGB.
+    dpi
+        Pixels an inch, for print; 0 where the file does not say.
     """
 
     main: Mapping[int, Any] = field(default_factory=dict)
     shot: Mapping[int, Any] = field(default_factory=dict)
     place: Mapping[int, Any] = field(default_factory=dict)
     profile: bytes = b""
+    dpi: float = 0.0
 
     def allowed(self, policy: str) -> Tags | None:
         """Return what ``policy``, one of `POLICIES`, lets through.
@@ -72,7 +76,7 @@ class Tags:
             raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {policy!r}")
         if policy == "none":
             return None
-        return self if policy == "place" else Tags(self.main, self.shot, {}, self.profile)
+        return self if policy == "place" else replace(self, place={})
 
 
 def read_tags(image: Image.Image) -> Tags:
@@ -85,7 +89,7 @@ def read_tags(image: Image.Image) -> Tags:
         main = {tag: _raw(value) for tag, value in _plain(exif, _MAIN).items()}
         shot = _plain(exif.get_ifd(_EXIF_TAG), _SHOT)
         place = _plain(exif.get_ifd(_PLACE_TAG), _PLACE)
-    return Tags(main, shot, place, _usable(image.info.get("icc_profile")))
+    return Tags(main, shot, place, _usable(image.info.get("icc_profile")), _density(image.info.get("dpi")))
 
 
 def read_comment(image: Image.Image) -> object:
@@ -123,6 +127,8 @@ def embedded(settings: Mapping[str, object] | None, tags: Tags | None, kind: str
         options["exif"] = exif
     if tags.profile:
         options["icc_profile"] = tags.profile
+    if tags.dpi and kind != "WEBP":  # which has no place for it
+        options["dpi"] = (tags.dpi, tags.dpi)
     return options
 
 
@@ -158,6 +164,15 @@ def _usable(profile: object) -> bytes:
                 from_srgb(Image.new("RGB", (1, 1)), profile)
                 return profile
     return b""
+
+
+def _density(dpi: object) -> float:
+    """Return the density that a file names, the same both ways, if it is one that a printer knows."""
+    with contextlib.suppress(*DAMAGE):
+        across, down = (float(number) for number in dpi)  # type: ignore[attr-defined]
+        if abs(across - down) < 1 and 1 <= across <= 10_000:
+            return round(across, 2)
+    return 0.0
 
 
 def _plain(values: Mapping[int, Any], known: frozenset[int]) -> dict[int, Any]:

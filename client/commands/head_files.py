@@ -107,6 +107,8 @@ def import_(home: Home, arguments: argparse.Namespace, console: Console) -> int:
     matches = head.backbone == backbone_id(backbone_in_use())
     console.facts({"name": saved.name, "path": str(saved.path), "images": head.images, "backbone_matches": matches})
     console.say(f"head {saved.name!r} taken in; use it with: easel stylize photo.jpg --head {saved.name}")
+    if hidden := home.hidden_by(saved.name):
+        console.note(hidden)
     if not matches:
         console.warn(
             "this head was made for another backbone and cannot paint yet",

@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         renamed = home.rename_head(arguments.name, arguments.new_name)
         console.facts({"name": renamed.name, "path": str(renamed.path)})
         console.say(f"{arguments.name!r} is now called {renamed.name!r}")
+        if hidden := home.hidden_by(renamed.name):
+            console.note(hidden)
         return 0
     return _delete(home, arguments.names, console, yes=arguments.yes)
 

@@ -67,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     saved = home.save_head(made.head, name=arguments.name, overwrite=arguments.overwrite)
     _report(made, saved, console)
+    if hidden := home.hidden_by(saved.name):
+        console.note(hidden)
     if made.stopped:
         raise Interrupted(
             f"stopped early; the best so far is saved as {saved.name!r}",

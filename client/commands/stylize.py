@@ -46,12 +46,14 @@ def add_painting_arguments(parser: argparse.ArgumentParser) -> None:
     style.add_argument(
         "--style",
         nargs="+",
+        action="extend",
         metavar="IMAGE",
         help="paint in the style of these pictures instead; put it after the photos",
     )
     style.add_argument(
         "--mix",
         nargs="+",
+        action="extend",
         metavar="NAME=W",
         help="mix heads, such as monet=0.7,sketch=0.3 (or with a space); put it after the photos",
     )
@@ -106,6 +108,7 @@ def make_painter(arguments: argparse.Namespace, console: Console) -> Painter:
     from client.batch import Painter
     from client.engine import Engine
     from client.explanation import NO_MEMORY
+    from client.marks import Marks
     from client.models import backbone_in_use
     from client.store import Home
     from shared_model.stylize import check_match
@@ -125,13 +128,21 @@ def make_painter(arguments: argparse.Namespace, console: Console) -> Painter:
         raise InputError("a mix of heads cannot be explained", hint="explain one head at a time")
     if arguments.explain and head.levels[0].origin is None:
         console.note(f"{NO_MEMORY}; what the backbone changed is shown all the same")
-    return Painter(engine=engine, head=head, recipe=recipe, explains=arguments.explain, metadata=arguments.metadata)
+    return Painter(
+        engine=engine,
+        head=head,
+        recipe=recipe,
+        explains=arguments.explain,
+        metadata=arguments.metadata,
+        marks=Marks.of_owner(home.folder),
+    )
 
 
 def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Console) -> int:
     from client.batch import Tally, paint_files
     from client.footage import is_video
     from client.outputs import find_sources, plan
+    from client.overlooked import overlooked
 
     rest = arguments.photos
     moving = any(is_video(name) for name in rest)
@@ -145,11 +156,20 @@ def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Conso
     if moving:
         rest = _paint_videos(painter, arguments, console, tally)
     if rest:
+        for sentence in overlooked(rest):
+            console.note(sentence)
         sources, left_out = find_sources(rest)
         if left_out:
             console.note(f"left out {left_out} that easel painted itself; name such a picture to paint it again")
         tag = painter.recipe.head or "styled"
-        jobs = plan(sources, out=arguments.out, tag=tag, recipe=painter.recipe, overwrite=arguments.overwrite)
+        jobs = plan(
+            sources,
+            out=arguments.out,
+            tag=tag,
+            recipe=painter.recipe,
+            overwrite=arguments.overwrite,
+            marks=painter.marks,
+        )
         paint_files(jobs, painter=painter, console=console, tally=tally)
     console.facts({"pictures": tally.results, "settings": painter.recipe.to_settings()})
     if len(tally.results) > 1:
@@ -160,7 +180,7 @@ def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Conso
 
 def _paint_videos(painter: Painter, arguments: argparse.Namespace, console: Console, tally: Tally) -> list[str]:
     """Paint the videos among the arguments; returns the others."""
-    from client.films import find_videos, kind_of, paint_films
+    from client.films import FILMS, find_videos, paint_films, with_suffix
     from client.outputs import names_a_file, plan
 
     videos, rest = find_videos(arguments.photos)
@@ -168,11 +188,19 @@ def _paint_videos(painter: Painter, arguments: argparse.Namespace, console: Cons
         return rest
     if painter.explains:
         raise InputError("a video cannot be explained", hint="leave out --explain, or explain one frame of it")
-    kind = kind_of(videos)
-    if rest and arguments.out and names_a_file(arguments.out, kind=kind):
+    if rest and arguments.out and names_a_file(arguments.out, kind=FILMS):
         raise InputError("photos and videos cannot all go to one file", hint="give -o a folder, such as -o painted/")
     tag = painter.recipe.head or "styled"
-    jobs = plan(videos, out=arguments.out, tag=tag, recipe=painter.recipe, overwrite=arguments.overwrite, kind=kind)
+    videos = [with_suffix(video) for video in videos]
+    jobs = plan(
+        videos,
+        out=arguments.out,
+        tag=tag,
+        recipe=painter.recipe,
+        overwrite=arguments.overwrite,
+        kind=FILMS,
+        marks=painter.marks,
+    )
     paint_films(jobs, painter=painter, console=console, tally=tally)
     return rest
 

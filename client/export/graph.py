@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     import onnx
     from torch.export import ExportedProgram
 
-__all__ = ["OPSET", "WARNING", "assemble", "frame", "import_onnx", "joined", "trace_drafting", "trace_finishing"]
+__all__ = [
+    "OPSET",
+    "WARNING",
+    "assemble",
+    "cast_plainly",
+    "frame",
+    "import_onnx",
+    "joined",
+    "trace_drafting",
+    "trace_finishing",
+]
 
 OPSET = 18
 WARNING = "This file contains small pieces of the pictures that the head was made from."
@@ -262,8 +272,26 @@ def joined(drafting: onnx.ModelProto, finishing: onnx.ModelProto, *, canvas_px: 
     _rename(whole.graph, names)
     whole.graph.output[0].CopyFrom(whole.graph.input[0])
     whole.graph.output[0].name = "painting"
+    cast_plainly(whole)
     onnx_checker.check_model(whole, full_check=True)
     return whole
+
+
+def cast_plainly(model: onnx.ModelProto) -> None:
+    """Turn every ``CastLike`` into a ``Cast`` to the type that its like has, where that is known.
+
+    onnxruntime has no kernel for the former, and prints a warning for each whenever the file is opened.
+    """
+    from onnx import helper, shape_inference
+
+    graph = shape_inference.infer_shapes(model).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}
+    kinds |= {value.name: value.data_type for value in graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "CastLike" and (kind := kinds.get(node.input[1])):
+            node.op_type = "Cast"
+            del node.input[1:]
+            node.attribute.append(helper.make_attribute("to", kind))
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:

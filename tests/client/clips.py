@@ -31,11 +31,12 @@ def make(
     times: Sequence[int] | None = None,
     sound: str = "",
     codec: str = "libx264",
+    start_s: int = 0,
 ) -> Path:
-    """Write a clip; ``times`` in ticks."""
+    """Write a clip; ``times`` in ticks, ``start_s`` is added to all."""
     import av
 
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options={"output_ts_offset": str(start_s)}) as container:
         options = {"crf": "8", "preset": "ultrafast", "bf": "0"} if codec == "libx264" else {}
         stream = container.add_stream(codec, rate=RATE, options=options)
         stream.height, stream.width = frames[0].shape[:2]

@@ -55,6 +55,18 @@ def test_heads_show_of_a_damaged_head_is_an_error(easel: Easel, tiny_head: Head)
     assert code == 5 and "cannot be used" in json.loads(out)["damage"]
 
 
+@pytest.mark.usefixtures("tiny_fits")
+def test_an_own_head_before_a_shipped_one_is_told(easel: Easel, tiny_head: Head, photos: Path) -> None:
+    home, word = Home.default(), "easel's own 'tiny' is hidden"
+    home.save_head(tiny_head, name="mine")
+    assert word in easel("heads", "rename", "mine", "tiny")[2]
+    easel("heads", "export", "tiny", "tiny.head")
+    assert word in easel("heads", "import", "tiny.head", "--overwrite")[2]
+    assert word in easel("personalize", "tiny", photos / "a.png", "--budget", 0, "--overwrite")[2]
+    easel("heads", "delete", "tiny", "--yes")
+    assert "hidden" not in easel("heads", "import", "tiny.head", "--name", "other")[2]
+
+
 def test_heads_delete_asks_unless_told(easel: Easel, tiny_head: Head) -> None:
     home = Home.default()
     home.save_head(tiny_head, name="mine")

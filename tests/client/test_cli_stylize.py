@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from client.batch import Painter
 from client.cli import main
 from client.recipe import Recipe
 from client.store import Home
 from shared_model.head import Head
-from shared_model.images import load_picture, read_settings, save_picture
+from shared_model.images import Picture, load_picture, read_settings, save_picture
 from tests.client.conftest import Easel, is_one_error
 
 
@@ -49,6 +50,13 @@ def test_folder_goes_on_after_a_bad_picture(easel: Easel, photos: Path) -> None:
     assert "3 painted, 1 failed" in out
 
 
+def test_an_animation_is_painted_with_a_word_about_its_other_pictures(easel: Easel, photos: Path) -> None:
+    frames = [Image.fromarray(load_picture(photos / "a.png").rgb), Image.new("RGB", (56, 40))]
+    frames[0].save(photos / "moving.gif", save_all=True, append_images=frames[1:])
+    code, _, err = easel("stylize", photos / "moving.gif", photos / "a.png", "--head", "tiny")
+    assert code == 0 and err.count("only the first is painted") == 1 and "moving.gif" in err
+
+
 def test_running_again_paints_neither_finished_pictures_nor_paintings(easel: Easel, photos: Path) -> None:
     easel("stylize", photos, "--head", "tiny")
     first = {path: path.stat().st_mtime_ns for path in photos.rglob("*-tiny.png")}
@@ -69,6 +77,27 @@ def test_other_settings_get_a_numbered_name(easel: Easel, photos: Path) -> None:
     assert (photos / "a-tiny.png").read_bytes() == before
     easel("stylize", photos / "a.png", "--head", "tiny", "--seed", 1, "--overwrite")
     assert (photos / "a-tiny.png").read_bytes() != before
+
+
+@pytest.mark.parametrize("given", ["photos", "photos/*", "photos/trip"])
+def test_photos_that_cannot_be_read_are_not_passed_over_in_silence(easel: Easel, photos: Path, given: str) -> None:
+    for name in ("1.HEIC", "2.heic", ".3.heic", "raw.nef", "notes.txt"):
+        (photos / "trip" / name).write_bytes(b"x")
+    code, _, err = easel("stylize", given, "--head", "tiny", "-o", "out/")
+    assert code == 0 and "2 .heic, 1 .nef" in err and err.count("\n") == 1
+    code, _, err = easel("stylize", photos / "a.png", "--head", "tiny", "-o", "out/")
+    assert (code, err) == (0, "")
+
+
+def test_another_photo_of_the_same_name_is_painted_too(easel: Easel, photos: Path) -> None:
+    (photos / "b.jpg").rename(photos / "trip" / "a.jpg")
+    for place in ("a.png", "trip/a.jpg", "a.png", "trip/a.jpg"):
+        assert easel("stylize", photos / place, "--head", "tiny", "-o", "out/")[0] == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a-tiny-2.png", "a-tiny.png"]
+    assert load_picture("out/a-tiny-2.png").rgb.shape == (56, 40, 3)
+    code, _, err = easel("stylize", photos / "trip" / "a.jpg", "--head", "tiny", "-o", "out/a-tiny.png")
+    assert code == 2 and "--overwrite" in err
+    assert "is there already" in easel("stylize", photos / "a.png", "--head", "tiny", "-o", "out/a-tiny.png")[1]
 
 
 def test_photo_that_changed_is_painted_again(easel: Easel, photos: Path) -> None:
@@ -92,6 +121,24 @@ def test_named_file_is_never_replaced_unasked(easel: Easel, photos: Path) -> Non
     assert (photos / "a.png").read_bytes() == original
     code, _, _ = easel("stylize", photos / "a.png", "--head", "tiny", "-o", photos / "a.png", "--overwrite")
     assert code == 0 and (photos / "a.png").read_bytes() != original
+
+
+def test_a_name_taken_while_painting_is_left_alone(easel: Easel, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint = Painter.paint
+
+    def slow(self: Painter, picture: Picture, **given: Any) -> Picture:
+        for name in ("a-tiny.png", "mine.png"):
+            (photos / name).write_bytes(b"somebody else's")
+        return paint(self, picture, **given)
+
+    monkeypatch.setattr(Painter, "paint", slow)
+    code, out, _ = easel("stylize", photos / "a.png", "--head", "tiny", "--explain")
+    assert code == 0 and "a-tiny-2.png" in out and "a-tiny-2.explain.png" in out
+    assert Recipe.read(photos / "a-tiny-2.png").head == "tiny" and (photos / "a-tiny-2.explain.png").exists()
+    (photos / "mine.png").unlink()
+    code, _, err = easel("stylize", photos / "a.png", "--head", "tiny", "-o", photos / "mine.png")
+    assert code == 2 and "taken meanwhile" in err
+    assert {(photos / name).read_bytes() for name in ("a-tiny.png", "mine.png")} == {b"somebody else's"}
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png"])
@@ -118,6 +165,7 @@ def test_out_names_the_format(easel: Easel, photos: Path, suffix: str) -> None:
         (["a.png", "--head", "tiny", "-o", "x.gif"], 2, ".gif"),
         (["a.png", "--style", "gone.png"], 2, "gone.png"),
         (["a.png", "--style", "b.jpg", "--head", "tiny"], 2, "not allowed with"),
+        (["--style", "b.jpg", "a.png"], 2, "PHOTO goes before --style and --mix"),
         (["a.png", "--replay", "a.png"], 2, "no easel settings"),
         (["-", "a.png", "--head", "tiny"], 2, "stdin"),
         (["a.png", "--head", "tiny", "-o", "-", "--json"], 2, "--json"),
@@ -204,6 +252,24 @@ def test_file_names_of_any_bytes(easel: Easel, photos: Path) -> None:
     assert code == 0 and json.loads(out)["pictures"][0]["input"] == str(strange)
 
 
+def test_names_as_long_as_they_may_be(easel: Easel, photos: Path) -> None:
+    for stem in ("é" * 120, "é" * 119 + "xyz"):  # alike up to where they are cut
+        (photos / "b.jpg").rename(photos / f"{stem}.jpg")
+        code, out, err = easel("stylize", photos / f"{stem}.jpg", "--head", "tiny", "--explain", "-o", "out/")
+        assert (code, err) == (0, "") and "-tiny" in out
+        (photos / f"{stem}.jpg").rename(photos / "b.jpg")
+    assert len(list(Path("out").iterdir())) == 2  # the same photo under another name
+
+
+@pytest.mark.parametrize("place", ["photo", "out", "folder", "replay"])
+def test_a_name_that_is_too_long_is_one_error(easel: Easel, photos: Path, place: str) -> None:
+    long = "x" * 300
+    given = {"photo": [f"{long}.png"], "out": ["a.png", "-o", f"{long}.png"], "folder": ["a.png", "-o", f"{long}/"],
+             "replay": ["a.png", "--replay", f"{long}.png"]}  # fmt: skip
+    code, _, err = easel("stylize", *given[place], "--head", "tiny")
+    assert code in (2, 5) and is_one_error(err)
+
+
 def test_replay_paints_the_same_picture_and_options_win_over_it(easel: Easel, photos: Path) -> None:
     easel("stylize", photos / "a.png", "--head", "tiny", "--seed", 9, "--keep-color", "-o", "first.png")
     easel("stylize", photos / "a.png", "--replay", "first.png", "-o", "again.png")
@@ -257,6 +323,16 @@ def test_pictures_of_every_mode_are_painted(
     assert easel("stylize", "a.tif", "--head", "tiny", "-o", "b.png")[0] == 0
     painted = load_picture("b.png").rgb
     assert painted.shape == (40, 56, 3) and painted.std() > 5
+
+
+def test_options_that_take_several_may_be_given_again(easel: Easel, photos: Path, tiny_head: Head) -> None:
+    Home.default().save_head(tiny_head, name="other")
+    assert easel("stylize", photos / "a.png", "--mix", "tiny=3", "--mix", "other=1", "-o", "mixed.png")[0] == 0
+    assert Recipe.read("mixed.png").mix == (("tiny", 0.75), ("other", 0.25))
+    for name, style in {"twice": ["a.png", "--style", "b.jpg"], "at once": ["a.png", "b.jpg"]}.items():
+        style = [photos / part if part[0] != "-" else part for part in style]
+        assert easel("stylize", photos / "a.png", "--style", *style, "-o", f"{name}.png")[0] == 0
+    assert Recipe.read("twice.png").head_digest == Recipe.read("at once.png").head_digest
 
 
 def test_style_pictures_fit_a_head_in_memory(easel: Easel, photos: Path, easel_home: Path) -> None:

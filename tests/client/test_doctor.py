@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import types
@@ -74,6 +75,28 @@ def test_home_that_is_a_file_fails(tmp_path: Path) -> None:
 
 def test_home_that_is_not_there_yet_is_fine(tmp_path: Path) -> None:
     assert [check.state for check in check_home(tmp_path / "home")] == ["ok"]
+
+
+def test_home_that_cannot_be_made_fails_before_the_first_head_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, rights: Path(path) != tmp_path)
+    (check,) = check_home(tmp_path / "new" / "home")
+    assert check.state == "fail" and str(tmp_path) in check.message and "EASEL_HOME" in check.hint
+
+
+def test_a_path_that_is_closed_is_a_finding_and_the_rest_is_still_looked_at(
+    easel_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed() -> list[Check]:
+        raise PermissionError(13, "Permission denied", "/locked/models")
+
+    monkeypatch.setattr("client.doctor._backbone", closed)
+    checks = examine()
+    assert [(c.topic, c.message) for c in checks if c.state == "fail"] == [
+        ("backbone", "cannot look at /locked/models: Permission denied")
+    ]
+    assert {"home", "heads", "extras"} <= {check.topic for check in checks}
 
 
 def test_missing_extras_say_how_to_get_them() -> None:

@@ -73,6 +73,41 @@ def test_sound_that_mp4_cannot_hold_goes_into_matroska(easel: Easel, tmp_path: P
     assert code == 2 and "cannot hold the sound" in err and "b.mkv" in err and not Path("b.mp4").exists()
 
 
+def test_every_video_gets_the_file_that_its_own_sound_needs(easel: Easel, tmp_path: Path) -> None:
+    make(tmp_path / "a.mkv", pan(2), sound="pcm_s16le")
+    make(tmp_path / "b.mp4", pan(2), sound="aac")
+    assert easel("stylize", "a.mkv", "b.mp4", "--head", "tiny", "-o", "out/")[0] == 0
+    assert sorted(p.name for p in Path("out").iterdir()) == ["a-tiny.mkv", "b-tiny.mp4"]
+    with av.open("out/a-tiny.mkv") as container:  # Matroska knows no other word about the rate than its header's
+        assert container.streams.video[0].average_rate == RATE
+
+
+def test_a_clock_that_began_long_before_starts_anew(easel: Easel, tmp_path: Path) -> None:
+    source = make(tmp_path / "late.mkv", pan(5), sound="aac", start_s=3600)
+    assert shots(source)[0].time >= 3600 * TICKS
+    assert easel("stylize", "late.mkv", "--head", "tiny")[0] == 0
+    painted, filmed = shots(tmp_path / "late-tiny.mp4"), shots(source)
+    assert [s.time - painted[0].time for s in painted] == [s.time - filmed[0].time for s in filmed]
+    with av.open("late-tiny.mp4") as made, av.open("late.mkv") as given:
+        assert made.start_time == 0 and painted[0].time < TICKS
+        apart = [float(c.streams.video[0].start_time * c.streams.video[0].time_base) for c in (made, given)]
+        heard = [float(c.streams.audio[0].start_time * c.streams.audio[0].time_base) for c in (made, given)]
+        assert apart[0] - heard[0] == pytest.approx(apart[1] - heard[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("given", ["clips", "clips/*", "."])
+def test_videos_in_folders_are_not_passed_over_in_silence(easel: Easel, tmp_path: Path, given: str) -> None:
+    from shared_model.images import save_picture
+
+    (tmp_path / "clips").mkdir()
+    make(tmp_path / "clips" / "a.mp4", pan(2))
+    save_picture(tmp_path / "a.png", pan(1)[0])
+    code, _, err = easel("stylize", given, "--head", "tiny", "-o", "out/")
+    assert "'clips/*.mp4'" in err and (code, "no pictures found" in err) == ((0, False) if given == "." else (2, True))
+    easel("stylize", "clips/*.mp4", "--head", "tiny", "-o", "out/")
+    assert "named" not in easel("stylize", "out", "--head", "tiny")[2]  # a painting is not missed
+
+
 def test_a_killed_run_goes_on_and_ends_the_same(easel: Easel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(film, "SEGMENT", 3)
     make(tmp_path / "a.mp4", pan(8, height=32, width=32), sound="aac")
@@ -161,6 +196,7 @@ def test_running_again_skips_and_other_settings_get_a_number(easel: Easel, tmp_p
         (["a.mp4", "--explain"], 2, "cannot be explained"),
         (["a.mp4", "p.png", "-o", "x.mp4"], 2, "photos and videos"),
         (["a.mp4", "-o", "x.webm"], 2, ".webm"),
+        (["a.mp4", "-o", "x.mpg"], 2, ".mpg"),
         (["a.mp4", "-o", "-"], 2, "video"),
         (["p.png", "-o", "x.mp4"], 2, "video"),
         (["gone.mp4"], 2, "gone.mp4"),
@@ -179,6 +215,17 @@ def test_mistakes(easel: Easel, tmp_path: Path, arguments: list[str], code: int,
     assert found == code and words in err
     assert [line.split(":")[0] for line in err.strip().splitlines()] == ["error", "hint"]
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_name_taken_while_painting_is_left_alone(
+    easel: Easel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "a.mp4", pan(2))
+    monkeypatch.setattr(film, "check_space", lambda *_, **__: Path("a-tiny.mp4").write_bytes(b"somebody else's"))
+    code, out, _ = easel("stylize", "a.mp4", "--head", "tiny")
+    assert code == 0 and "a-tiny-2.mp4" in out and len(shots(tmp_path / "a-tiny-2.mp4")) == 2
+    assert Path("a-tiny.mp4").read_bytes() == b"somebody else's"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-tiny-2.mp4", "a-tiny.mp4", "a.mp4"]
 
 
 def test_one_bad_video_does_not_stop_the_others(easel: Easel, tmp_path: Path) -> None:

@@ -137,11 +137,12 @@ def test_thirty_two_bit_integers() -> None:
     assert images.load_picture(data).rgb[..., 0].tolist() == [[0, 128, 255]]
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
-def test_animation_gives_its_first_frame(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_animation_gives_its_first_frame_and_says_so(kind: str) -> None:
     frames = [Image.new("RGB", (8, 8), color) for color in [(255, 0, 0), (0, 0, 255)]]
-    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-    assert images.load_picture(data).rgb[4, 4].tolist() == pytest.approx([255, 0, 0], abs=4)
+    picture = images.load_picture(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
+    assert picture.rgb[4, 4].tolist() == pytest.approx([255, 0, 0], abs=4) and picture.more
+    assert not images.load_picture(encoded(frames[0], kind)).more
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "BMP", "JPEG2000", "PPM"])
@@ -241,6 +242,7 @@ def test_not_a_picture(tmp_path: Path) -> None:
 
 def test_heic_says_what_to_do() -> None:
     assert "HEIC" in _load_error(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").hint
+    assert "CLIP.mp4" in _load_error(b"\0\0\0\x18ftypisom\0\0\0\0isomiso2").hint
 
 
 def test_postscript_is_refused() -> None:
@@ -287,3 +289,22 @@ def test_damaged_bytes_give_a_picture_or_a_picture_error(kind: str, seed: int, c
     else:
         assert picture.rgb.dtype == np.uint8
         assert picture.rgb.shape[2] == 3
+
+
+def test_a_folder_that_is_closed_is_told_and_one_inside_of_it_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "a.png").write_bytes(b"x")
+    look, closed = os.scandir, {str(tmp_path / "inner")}
+
+    def scan(path: str) -> object:
+        if str(path) in closed:
+            raise PermissionError(13, "Permission denied", path)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert images.find_pictures([tmp_path]) == [tmp_path / "a.png"]
+    closed.add(str(tmp_path))
+    with pytest.raises(PictureError, match="Permission denied"):
+        images.find_pictures([tmp_path])

@@ -83,6 +83,15 @@ def test_tags_and_settings_live_side_by_side(suffix: str, tmp_path: Path) -> Non
         assert image.getexif()[0x010F] == "Camera maker"
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize(("dpi", "kept"), [((300, 300), True), ((90, 300), False), ((65000, 65000), False)])
+def test_pixels_an_inch_stay_if_a_printer_knows_them(suffix: str, dpi: tuple[int, int], kept: bool) -> None:
+    data = stored(dpi=dpi)
+    found = Image.open(io.BytesIO(passed_on(data, suffix=suffix))).info.get("dpi", (0, 0))
+    assert (max(found) == pytest.approx(dpi[0], abs=0.1)) == kept
+    assert Image.open(io.BytesIO(passed_on(data, suffix=suffix, policy="none"))).info.get("dpi") != dpi
+
+
 def test_an_unknown_policy_is_a_programming_error() -> None:
     with pytest.raises(ValueError, match="policy"):
         Tags().allowed("everything")

@@ -40,6 +40,11 @@ export function complain(error) {
   if (!error.hint) setTimeout(() => toast.remove(), 12000);
 }
 
+/** Take away what was complained about before: it is past, and covers what can be done next. */
+export function settle() {
+  for (const toast of document.querySelectorAll(".toast:not(.good)")) toast.remove();
+}
+
 /** Say something pleasant for a moment. */
 export function tell(text) {
   const toast = element("div", { class: "toast good" }, element("div", {}, text));

@@ -1,7 +1,7 @@
 // The workplace: one photo, one style, controls; small paintings at once, the full one when the hand rests.
 
 import { follow, get, picture, post, remove, upload } from "./api.js";
-import { $, announce, complain, guarded, save, show } from "./dom.js";
+import { $, announce, complain, guarded, save, settle, show, tell } from "./dom.js";
 
 const TAB = crypto.randomUUID();
 const SESSION = "easel-workplace";
@@ -104,6 +104,8 @@ export const takeSample = guarded(async (number) => open(await post(`/api/sample
 /** Put a photo that the studio has on the easel. */
 export async function open(photo) {
   const view = await picture(`/api/photos/${photo.id}/view`);
+  settle();
+  if (photo.more) tell(`${photo.name} holds several pictures; the first is painted.`);
   work.photo = photo;
   $("compare").style.setProperty("--ratio", photo.width / photo.height);
   $("after").hidden = true;

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from client.export.check import MEAN_TOLERANCE, Comparison, Runner, compare, reference
-from client.export.graph import OPSET, WARNING, assemble, frame, joined
+from client.export.graph import OPSET, WARNING, assemble, cast_plainly, frame, joined
 from client.export.parts import Drafting, Finishing
 from shared_model.backbone import Backbone
 from shared_model.config import HeadConfig
@@ -124,6 +124,30 @@ def test_frame_draft_crop_and_finish_are_joined(size: tuple[int, int], fits: boo
     assert np.allclose(painting, 0.25 * photo + 7 + 0.5 * fits, atol=1e-4)
 
 
+def test_casts_name_their_type_so_that_whoever_opens_the_file_is_not_warned() -> None:
+    parser = pytest.importorskip("onnx.parser", reason="the extra `export` is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+    model = parser.parse_model(f"""<ir_version: 10, opset_import: ["": {OPSET}]> g (float[n] x) => (float[n] y) {{
+        whole = Constant <value = int64 {{3}}> ()
+        length = Shape (x)
+        same = Identity (length)
+        like = CastLike (whole, x)
+        count = CastLike (like, same)
+        added = Add (count, same)
+        real = CastLike (added, x)
+        y = Mul (x, real)
+    }}""")
+
+    def painted() -> Any:
+        session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, {"x": np.arange(4, dtype=np.float32)})[0]
+
+    before = painted()
+    cast_plainly(model)
+    assert [node.op_type for node in model.graph.node if "Cast" in node.op_type] == 3 * ["Cast"]
+    assert painted().tolist() == before.tolist() == [0, 7, 14, 21]
+
+
 def test_a_canvas_that_is_too_small_and_a_foreign_head_are_refused(tiny_head: Head, backbone: Backbone) -> None:
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")
     with pytest.raises(InputError, match="too small"):
@@ -213,6 +237,7 @@ def test_the_file_tells_what_it_is_and_nothing_of_this_machine(exported: bytes) 
     import onnx
 
     model = onnx.load_from_string(exported)
+    assert not any(node.op_type == "CastLike" for node in model.graph.node)
     onnx.checker.check_model(model)
     facts: dict[str, Any] = json.loads({entry.key: entry.value for entry in model.metadata_props}["easel"])
     assert facts == {"head": "small", "warning": WARNING}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -228,4 +229,17 @@ def test_mistakes_are_shown_with_a_hint(visit: Visit, gate: Gate) -> None:
     page.click(".toast .close")
     page.wait_for_selector(".toast", state="detached")
     assert page.is_visible("#welcome")
+    visit.check(gate, refusals=True)
+
+
+def test_a_photo_that_opens_ends_complaints_about_others(visit: Visit, gate: Gate, picture: bytes) -> None:
+    page = enter(visit, gate)
+    page.set_input_files("#photo-file", [as_file(b"this is no picture", "x.png")])
+    page.wait_for_selector(".toast >> text=not a picture that easel can read")
+    moving, frames = io.BytesIO(), [Image.new("RGB", (40, 30), color) for color in ("teal", "gold")]
+    frames[0].save(moving, "GIF", save_all=True, append_images=frames[1:])
+    page.set_input_files("#photo-file", [as_file(moving.getvalue(), "wave.gif")])
+    page.wait_for_selector(".toast.good >> text=wave holds several pictures; the first is painted")
+    page.wait_for_selector(PAINTED)
+    assert not page.query_selector_all(".toast:not(.good)")
     visit.check(gate, refusals=True)
