@@ -67,8 +67,9 @@ class Painter:
         return replace(self.recipe.options, size_px=None)
 
     def encode(self, picture: Picture, *, suffix: str, source: Path | None = None) -> bytes:
-        """Return the picture file with the recipe inside, and the mark of the file that was painted."""
-        settings = self.recipe.to_settings() | ({} if source is None else self.marks.of(source))
+        """Return the picture file with the recipe inside, and the mark of ``source`` where its data may be kept."""
+        mark = {} if source is None or self.metadata == "none" else self.marks.of(source)
+        settings = self.recipe.to_settings() | mark
         return encode_picture(picture.rgb, suffix=suffix, alpha=picture.alpha, settings=settings, tags=picture.tags)
 
     def explanation(self, picture: Picture, target: Path) -> tuple[bytes, dict[str, object]]:

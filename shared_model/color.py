@@ -96,6 +96,7 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
 def _line(source: Tensor, stats: ColorStats) -> tuple[Tensor, Tensor]:
     """Matrix ``(3, 3)`` of the optimal transport between two bell curves, and the mean ``(3, 1)`` of ``(3, n)``."""
     mean, covariance = _moments(source.to("cpu", torch.float32))
+    covariance = torch.where(covariance.isfinite(), covariance, 0.0)  # what is not finite is refused where it ends
     ridge = _FLOOR * torch.eye(3)
     root, inverse = _power(covariance + ridge, 0.5), _power(covariance + ridge, -0.5)
     matrix = inverse @ _power(root @ (stats.covariance + ridge) @ root, 0.5) @ inverse

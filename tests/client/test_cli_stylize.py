@@ -309,6 +309,7 @@ def test_what_a_painting_keeps_of_its_photo(easel: Easel, tmp_path: Path, smooth
             found = painted.getexif()
             assert (0x010F in found, bool(found.get_ifd(0x8825))) == (bool(maker), bool(place))
             assert (painted.info.get("icc_profile") == profile) == bool(color)
+        assert ("source" in read_settings(f"{policy}.png")) == bool(color)  # the mark by which its photo is known
     assert Recipe.read("safe.png").head == "tiny"
 
 

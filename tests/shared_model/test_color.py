@@ -60,3 +60,8 @@ def test_a_single_colored_painting_stays_finite_and_in_range(value: float, pictu
     for painted, palette in ((flat, picture(4)), (picture(4), flat), (flat, flat)):
         done = nearer(painted, ColorStats.of([palette]))
         assert bool(torch.isfinite(done).all()) and float(done.min()) >= 0 and float(done.max()) <= 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_overflow_stay_so_for_the_engine_to_refuse(value: float, picture: Callable[..., Tensor]) -> None:
+    assert not bool(torch.isfinite(nearer(torch.full((1, 3, 5, 7), value), ColorStats.of([picture(4)]))).all())
