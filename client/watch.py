@@ -6,6 +6,7 @@ alone. What easel painted is no photo, a picture that cannot be read is reported
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -56,7 +57,7 @@ class Watch:
         Raises
         ------
         InputError
-            If the folder goes away.
+            If the folder goes away, or is closed to this user.
         StorageError
             If a painting cannot be written.
         KeyboardInterrupt
@@ -70,6 +71,8 @@ class Watch:
         """Paint what has arrived in full since the last look; returns how many pictures that were."""
         if not self.folder.is_dir():
             raise InputError(f"{self.folder} is no folder any more", hint="start again when it is back")
+        if not os.access(self.folder, os.R_OK | os.X_OK):
+            raise InputError(f"{self.folder} cannot be read", hint="check its permissions")
         ready = []
         found = self._find()
         for source in found:

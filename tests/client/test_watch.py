@@ -119,6 +119,15 @@ def test_files_that_go_leave_no_trace_and_a_folder_that_goes_ends_it(
         watched.look()
 
 
+def test_a_folder_that_is_closed_to_the_user_ends_it(
+    watch: Callable[..., Watch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = watch(tmp_path / "out")
+    monkeypatch.setattr("client.watch.os.access", lambda path, mode: path != watched.folder)  # tests may run as root
+    with pytest.raises(InputError, match="cannot be read"):
+        watched.look()
+
+
 @pytest.mark.parametrize(
     "arguments", [["nowhere"], ["in", "--every", "0"], ["in", "-o", "file"], ["in", "--every", "nan"]]
 )
