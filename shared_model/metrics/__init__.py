@@ -3,7 +3,9 @@
 ``content`` 1: the photo's structure is intact, about 0: unrelated. ``style`` is the geometric mean of
 ``joint``, ``color`` and ``texture``, each 0 where the output is no closer to the painting than the
 photo is, and 1 where it is as close as the painting is to itself. ``headline`` is the harmonic mean
-of content and style, times ``1 - copy``. ``checker_db``, ``clipped`` and ``seam`` report artefacts.
+of content and style, times ``1 - copy``. ``headline2`` is its second version, which reads texture with its error of
+measurement: where photo and painting can hardly be told apart by texture, no output is called worthless for that alone.
+``checker_db``, ``clipped`` and ``seam`` report artefacts.
 
 What it cannot judge (where strokes go, semantics, taste) is listed in docs/model.md; compare on
 identical pairs and look at the pictures.

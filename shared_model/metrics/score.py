@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ __all__ = ["IDENTIFIABLE", "SHORT_SIDE", "Distances", "Painting", "photo_distanc
 
 SHORT_SIDE = 512  # everything is compared at this short side, in pixels
 IDENTIFIABLE = 2.0  # below this the photo's texture cannot be told from the painting's
+_ERROR = 0.15  # standard error of a difference of two texture distances, in units of the painting's own variation
 COPY_FREE, COPY_FULL = 0.20, 0.50  # correlation with the painting that is normal / that voids the score
 
 Bytes = NDArray[np.uint8]
@@ -95,6 +97,15 @@ def _harmonic(a: float, b: float) -> float:
     return 2 * a * b / (a + b) if a > 0 and b > 0 else 0.0
 
 
+def expected_share(share: float, deviation: float) -> float:
+    """Return the mean of a share measured with a normal error, each value clipped to [0, 1]."""
+    if deviation <= 0:
+        return min(1.0, max(0.0, share))
+    low, high = (NormalDist().cdf((end - share) / deviation) for end in (0.0, 1.0))
+    bend = NormalDist().pdf(share / deviation) - NormalDist().pdf((1 - share) / deviation)
+    return share * (high - low) + deviation * bend + (1 - high)
+
+
 @torch.no_grad()
 def photo_distances(photo: Bytes, painting: Painting, *, like: Bytes) -> Distances:
     """Return how far a photo is from a painting, at the size at which the output ``like`` is compared.
@@ -141,6 +152,11 @@ def score_pair(output: Bytes, photo: Bytes, painting: Painting, *, before: Dista
     texture, joint, color = (fraction_closed(p, o, f) for p, o, f in zip(before, after, painting.floors, strict=True))
     parts = [min(1.0, max(0.0, value)) for value in (texture, joint, color)]
     style = float(np.prod(parts)) ** (1 / 3)
+    identifiability = before[0] / painting.floors[0]
+    # The scale of fraction_closed in units of the painting's own variation: what can be told apart at all.
+    told = identifiability - min(1.0, 0.6 * identifiability)
+    read = expected_share(texture, _ERROR / max(told, 1e-9))
+    style2 = (read * parts[1] * parts[2]) ** (1 / 3)
     correlation = copy_correlation(ours, painting.image)
     copied = min(1.0, max(0.0, (correlation - COPY_FREE) / (COPY_FULL - COPY_FREE)))
     full, result = _tensor(raw), content_score(theirs, ours)
@@ -149,10 +165,11 @@ def score_pair(output: Bytes, photo: Bytes, painting: Painting, *, before: Dista
         "color": color,
         "texture": texture,
         "joint": joint,
-        "identifiability": before[0] / painting.floors[0],
+        "identifiability": identifiability,
         "copy": copied,
         "copy_correlation": correlation,
         "headline": _harmonic(result["content"], style) * (1 - copied),
+        "headline2": _harmonic(result["content"], style2) * (1 - copied),
         "clipped": max(0.0, clipped_share(full) - clipped_share(painting.image)),
         "checker_db": max(0.0, checker_peak(full) - checker_peak(painting.image)),
         "seam": max(0.0, seam_jump(full) - seam_jump(theirs)),

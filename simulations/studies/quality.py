@@ -31,8 +31,8 @@ from simulations.studies.sheets import SheetRow, write_sheets
 __all__ = ["PARTS", "compare", "jobs_of", "parser", "run", "summarize_hands", "to_markdown"]
 
 #: What tables show, in their order.
-PARTS = ("headline", "content", "style", "color", "texture", "joint", "copy", "checker_db")
-_DIFFERENCES = ("headline", "content", "style", "color", "texture", "joint", "checker_db")
+PARTS = ("headline", "headline2", "content", "style", "color", "texture", "joint", "copy", "checker_db")
+_DIFFERENCES = ("headline", "headline2", "content", "style", "color", "texture", "joint", "checker_db")
 
 Summary = dict[str, dict[str, Estimate]]  # which pairs, which part
 

@@ -14,6 +14,7 @@ from scipy import ndimage
 from shared_model.errors import InputError
 from shared_model.metrics import Painting, score_pair, summarize
 from shared_model.metrics.artefacts import checker_peak, seam_jump
+from shared_model.metrics.score import expected_share
 
 Bytes = NDArray[np.uint8]
 REFERENCE = Path(__file__).parents[3] / "shared" / "eval" / "score.py"
@@ -82,6 +83,25 @@ def test_summaries_leave_out_what_says_nothing() -> None:
     assert low <= mean <= high
 
 
+@pytest.mark.parametrize("share", [-0.9, -0.1, 0.0, 0.4, 1.0, 1.3])
+@pytest.mark.parametrize("deviation", [0.0, 0.05, 0.4])
+def test_the_expected_share_is_the_mean_of_clipped_measurements(share: float, deviation: float) -> None:
+    drawn = share + deviation * np.random.default_rng(0).normal(size=200_000)
+    assert expected_share(share, deviation) == pytest.approx(float(np.clip(drawn, 0, 1).mean()), abs=2e-3)
+
+
+def test_version_two_differs_only_where_texture_says_little(painting: Painting) -> None:
+    told = score_pair((0.5 * _photo() + 0.5 * _painting(3)).astype(np.uint8), _photo(), painting)
+    assert told["identifiability"] > 2 and told["headline"] > 0.2
+    assert told["headline2"] == pytest.approx(told["headline"], abs=0.02)
+    # A painting like a photo in all but its colors: no texture can be closer to it than the photo's own.
+    alike = Painting.of(np.ascontiguousarray(_photo(5)[:, :, ::-1]) // 2 + 100)
+    warm = (_photo() * 0.5 + 100).astype(np.uint8)
+    there = score_pair(warm, _photo(), alike)
+    assert there["identifiability"] < 1.5 and there["headline"] == 0 < 0.3 < there["headline2"]
+    assert score_pair(_photo(), _photo(), alike)["headline2"] == 0  # still no reward for the photo itself
+
+
 @pytest.mark.skipif(not REFERENCE.is_file(), reason="the reference script is not at hand (../shared/eval)")
 def test_numbers_equal_the_reference_script(tmp_path: Path, painting: Painting) -> None:
     import sys
@@ -96,5 +116,7 @@ def test_numbers_equal_the_reference_script(tmp_path: Path, painting: Painting) 
         Image.fromarray(picture).save(tmp_path / f"{name}.png")
     style = reference.StyleModel.build(tmp_path / "painting.png")
     wanted = reference.score_pair(tmp_path / "out.png", tmp_path / "photo.png", style)
-    for name, value in score_pair(mixed, _photo(), painting).items():
+    scores = score_pair(mixed, _photo(), painting)
+    del scores["headline2"]  # easel's own second version
+    for name, value in scores.items():
         assert value == pytest.approx(wanted[name.replace("color", "colour")], abs=1e-5)

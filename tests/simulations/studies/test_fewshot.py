@@ -13,6 +13,7 @@ from shared_model.images import load_picture, to_tensor
 from simulations.cli import main
 from simulations.studies import fewshot
 from simulations.studies.fewshot import MANNERS, Domain, domains, to_markdown
+from simulations.studies.quality import PARTS
 
 
 def test_own_painters_paint_their_picture_once_and_are_near_or_far(
@@ -57,7 +58,7 @@ def test_the_command_writes_one_row_per_manner_and_hand(gallery: Path, tmp_path:
 
 
 def test_near_and_far_are_summed_apart_and_compared_with_the_first_hand() -> None:
-    parts = ("headline", "content", "style", "color", "texture", "joint", "copy", "checker_db", "identifiability")
+    parts = (*PARTS, "identifiability")
 
     def row(manner: str, hand: str, value: float) -> dict[str, object]:
         return {"style_image": manner, "content_image": "p", "hand": hand} | dict.fromkeys(parts, value)

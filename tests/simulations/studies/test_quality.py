@@ -23,7 +23,7 @@ from shared_model.weights import save_backbone
 from simulations.cli import main
 from simulations.studies import scoring
 from simulations.studies.hands import Passive, load_hands
-from simulations.studies.quality import compare, to_markdown
+from simulations.studies.quality import PARTS, compare, to_markdown
 from simulations.studies.sheets import MAX_WIDTH, SheetRow, write_sheets
 
 SHARED = Path(__file__).parents[4] / "shared"
@@ -138,9 +138,7 @@ def test_a_backbone_comes_again_with_broad_strokes(study: Path) -> None:
 
 def test_the_cut_is_taken_from_the_pair_and_falls_back_to_all() -> None:
     def row(hand: str, name: str, identifiability: float, value: float) -> dict[str, Any]:
-        parts = dict.fromkeys(
-            ("headline", "content", "style", "color", "texture", "joint", "copy", "checker_db"), value
-        )
+        parts = dict.fromkeys(PARTS, value)
         return {"hand": hand, "content_image": name, "style_image": "s", "identifiability": identifiability} | parts
 
     rows = [row(hand, name, i, v) for hand, v in (("head", 0.5), ("b", 0.7)) for name, i in (("x", 3.0), ("y", 1.0))]
