@@ -29,6 +29,7 @@ from shared_model.errors import CompatibilityError, ConfigError, InputError, Sto
 from shared_model.head_format import BANDS, check_count, check_tensors, check_text
 from shared_model.images import resize_short
 from shared_model.lines import draw
+from shared_model.pieces import crops, patches
 from shared_model.provenance import check_origin, read_copies, thumbnail
 from shared_model.pyramid import halve, luminance, pyramid, resize_like
 from shared_model.samples import sample_photos
@@ -142,7 +143,7 @@ class Head:
             codes = [
                 backbone.encode(crop)
                 for style in styles
-                for crop in _crops(style, -(-_CODE_CROPS // len(styles)), _CODE_PX, generator)
+                for crop in crops(style, -(-_CODE_CROPS // len(styles)), _CODE_PX, generator)
             ]
         numbers = torch.cat(codes).mean(0).clone()
         return replace(self, backbone=backbone_id(backbone), modulation=numbers, change=None)
@@ -357,7 +358,7 @@ def _read_level(tensors: dict[str, Tensor], index: int) -> Dictionary:
 
 def _level(pictures: Sequence[Tensor], config: HeadConfig, generator: torch.Generator) -> Dictionary:
     """Build the dictionary of one pyramid level from the pictures at its scale."""
-    candidates, origin = _cut(pictures, config.patch, config.candidates, generator)
+    candidates, origin = patches(pictures, config.patch, config.candidates, generator)
     return Dictionary.fit(
         candidates,
         atoms=config.atoms,
@@ -366,34 +367,6 @@ def _level(pictures: Sequence[Tensor], config: HeadConfig, generator: torch.Gene
         origin=origin,
         softness=config.softness,
     )
-
-
-def _cut(pictures: Sequence[Tensor], side: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Cut ``count`` random patches, shared evenly over the pictures.
-
-    Returns
-    -------
-    tuple
-        The patches ``(count, 3, side, side)`` and where each is from: ``(count, 3) int32``.
-    """
-    share = -(-count // len(pictures))
-    cut, origin = [], []
-    for index, picture in enumerate(pictures):
-        if min(picture.shape[-2:]) < side:
-            picture = resize_short(picture, side)
-        rows = torch.randint(0, picture.shape[2] - side + 1, (share,), generator=generator)
-        columns = torch.randint(0, picture.shape[3] - side + 1, (share,), generator=generator)
-        cut.append(picture[0].unfold(1, side, 1).unfold(2, side, 1)[:, rows, columns].transpose(0, 1))
-        origin.append(torch.stack([torch.full_like(rows, index), rows, columns], 1))
-    return torch.cat(cut)[:count], torch.cat(origin)[:count].to(torch.int32)
-
-
-def _crops(picture: Tensor, count: int, side: int, generator: torch.Generator) -> list[Tensor]:
-    """Return ``count`` random square crops, smaller where the picture is."""
-    side = min(side, *picture.shape[-2:])
-    top = torch.randint(0, picture.shape[2] - side + 1, (count,), generator=generator).tolist()
-    left = torch.randint(0, picture.shape[3] - side + 1, (count,), generator=generator).tolist()
-    return [picture[:, :, y : y + side, x : x + side] for y, x in zip(top, left, strict=True)]
 
 
 def _grid_keys(level: Dictionary, picture: Tensor) -> Tensor:
