@@ -222,8 +222,12 @@ class Home:
         path = self.check_free(name, overwrite=overwrite)
         data = head.to_bytes()
         self.prepare()
+        new = not path.exists()
         self._forget_previous(path.stem)
         write_atomic(path, data, mode=0o600)
+        if new:  # what was learned was about the shipped head of this name
+            with contextlib.suppress(OSError):
+                self.preferences_path(path.stem).unlink(missing_ok=True)
         return HeadFile(name=path.stem, path=path, shipped=False, size_bytes=len(data))
 
     def hidden_by(self, name: str) -> str:

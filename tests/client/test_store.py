@@ -54,6 +54,17 @@ def test_own_head_hides_a_shipped_one_until_deleted(home: Home, tiny_head: Head)
     assert home.find("tiny").shipped
 
 
+def test_what_was_learned_about_a_shipped_head_is_not_said_of_an_own_one(home: Home, tiny_head: Head) -> None:
+    learned = home.preferences_path("tiny")
+    learned.parent.mkdir(parents=True)
+    learned.write_text("{}")
+    home.save_head(tiny_head, name="tiny")
+    assert not learned.exists()
+    learned.write_text("{}")
+    home.save_head(tiny_head, name="tiny", overwrite=True)  # the same head, made anew
+    assert learned.exists()
+
+
 def test_taken_name_is_refused_unless_overwritten(home: Home, tiny_head: Head) -> None:
     home.save_head(tiny_head, name="mine")
     with pytest.raises(InputError, match="already"):
