@@ -37,7 +37,9 @@ def test_a_population_that_is_never_there_does_not_fill_cohorts_and_one_that_is_
         name: simulate(replace(config, min_nodes=200), devices=20_000, days=0.5).facts()
         for name, config in known.items()
     }
-    assert found["stated"]["released"] == 0, "each is asked with 1 in 100, and most are not there"
+    # Each is asked with 1 in 100, and most are not there. Who is asked is never repeatable (the sampling is the
+    # server's own), so now and then a round has enough: 0 to 2 of 39 in thirty tries.
+    assert found["stated"]["released"] < 0.2 * found["stated"]["rounds"]
     assert found["there"]["released"] > 0.9 * found["there"]["rounds"]
     assert found["separated"]["asked_mean"] == 200 and found["separated"]["released"] == found["separated"]["rounds"]
     assert 0 < found["there"]["fill_s_median"] < 600
