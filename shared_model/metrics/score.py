@@ -29,7 +29,16 @@ from shared_model.metrics.style import (
     trivial_edits,
 )
 
-__all__ = ["IDENTIFIABLE", "SHORT_SIDE", "Distances", "Painting", "photo_distances", "score_pair", "summarize"]
+__all__ = [
+    "IDENTIFIABLE",
+    "SHORT_SIDE",
+    "Distances",
+    "Painting",
+    "expected_share",
+    "photo_distances",
+    "score_pair",
+    "summarize",
+]
 
 SHORT_SIDE = 512  # everything is compared at this short side, in pixels
 IDENTIFIABLE = 2.0  # below this the photo's texture cannot be told from the painting's
@@ -103,7 +112,7 @@ def expected_share(share: float, deviation: float) -> float:
         return min(1.0, max(0.0, share))
     low, high = (NormalDist().cdf((end - share) / deviation) for end in (0.0, 1.0))
     bend = NormalDist().pdf(share / deviation) - NormalDist().pdf((1 - share) / deviation)
-    return share * (high - low) + deviation * bend + (1 - high)
+    return max(0.0, share * (high - low) + deviation * bend + (1 - high))  # far below 0 rounding has the last word
 
 
 @torch.no_grad()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
@@ -88,6 +90,12 @@ def test_summaries_leave_out_what_says_nothing() -> None:
 def test_the_expected_share_is_the_mean_of_clipped_measurements(share: float, deviation: float) -> None:
     drawn = share + deviation * np.random.default_rng(0).normal(size=200_000)
     assert expected_share(share, deviation) == pytest.approx(float(np.clip(drawn, 0, 1).mean()), abs=2e-3)
+
+
+@given(st.floats(-10, 10), st.floats(0, 2))
+def test_the_expected_share_is_a_share(share: float, deviation: float) -> None:
+    assert 0 <= expected_share(share, deviation) <= 1 + 1e-12
+    assert expected_share(-0.4122, 0.05) >= 0  # terms that cancel left -1e-17 here, whose root is no real number
 
 
 def test_version_two_differs_only_where_texture_says_little(painting: Painting) -> None:
