@@ -66,10 +66,14 @@ class Painter:
         """Return the options for frames that have the size of the result already."""
         return replace(self.recipe.options, size_px=None)
 
-    def encode(self, picture: Picture, *, suffix: str, source: Path | None = None) -> bytes:
-        """Return the picture file with the recipe inside, and the mark of ``source`` where its data may be kept."""
+    def settings(self, source: Path | None) -> dict[str, object]:
+        """Return what a painting says of itself: the recipe, and the mark of ``source`` where its data may be kept."""
         mark = {} if source is None or self.metadata == "none" else self.marks.of(source)
-        settings = self.recipe.to_settings() | mark
+        return self.recipe.to_settings() | mark
+
+    def encode(self, picture: Picture, *, suffix: str, source: Path | None = None) -> bytes:
+        """Return the picture file with :meth:`settings` inside."""
+        settings = self.settings(source)
         return encode_picture(picture.rgb, suffix=suffix, alpha=picture.alpha, settings=settings, tags=picture.tags)
 
     def explanation(self, picture: Picture, target: Path) -> tuple[bytes, dict[str, object]]:

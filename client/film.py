@@ -137,7 +137,7 @@ def paint_film(
                 ) from stop
             parts = [folder.part(number) for number in range(folder.segments)]
             scratch = folder.path / f"whole{job.target.suffix}"
-            settings, rate = painter.recipe.to_settings() | painter.marks.of(job.source), footage.facts.rate
+            settings, rate = painter.settings(job.source), footage.facts.rate
 
             def write(target: Path, over: bool) -> bool:
                 return join(

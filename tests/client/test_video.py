@@ -17,6 +17,7 @@ import pytest
 
 from client import film, footage, reel
 from client.footage import TICKS
+from client.marks import FIELD
 from client.recipe import Recipe
 from client.reel import read_comment
 from shared_model.errors import InputError, StorageError
@@ -41,6 +42,13 @@ def test_a_video_is_painted_with_its_sound_times_and_settings(easel: Easel, tmp_
     assert film.read_recipe(target).options.seed == 3
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a-tiny.mp4", "a.mp4"]
     assert str(tmp_path) not in json.dumps(read_comment(target))
+
+
+def test_a_video_carries_the_mark_of_its_source_unless_nothing_may_be_kept(easel: Easel, tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", pan(2))
+    for policy, marked in (("safe", True), ("none", False)):
+        assert easel("stylize", "a.mp4", "--head", "tiny", "-o", f"{policy}.mp4", "--metadata", policy)[0] == 0
+        assert (FIELD in read_comment(Path(f"{policy}.mp4"))) == marked
 
 
 def test_the_first_frame_is_the_painting_of_the_photo(easel: Easel, tmp_path: Path) -> None:
