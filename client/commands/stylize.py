@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from shared_model.errors import InputError
 if TYPE_CHECKING:
     from client.batch import Painter, Tally
     from client.order import Order
+    from client.outputs import Job, Kind, Source
     from client.recipe import Recipe
     from client.store import Home
     from shared_model.backbone import Backbone
@@ -141,7 +143,7 @@ def make_painter(arguments: argparse.Namespace, console: Console) -> Painter:
 def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Console) -> int:
     from client.batch import Tally, paint_files
     from client.footage import is_video
-    from client.outputs import find_sources, plan
+    from client.outputs import PICTURES, find_sources
     from client.overlooked import overlooked
 
     rest = arguments.photos
@@ -161,15 +163,7 @@ def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Conso
         sources, left_out = find_sources(rest)
         if left_out:
             console.note(f"left out {left_out} that easel painted itself; name such a picture to paint it again")
-        tag = painter.recipe.head or "styled"
-        jobs = plan(
-            sources,
-            out=arguments.out,
-            tag=tag,
-            recipe=painter.recipe,
-            overwrite=arguments.overwrite,
-            marks=painter.marks,
-        )
+        jobs = _planned(sources, PICTURES, painter, arguments)
         paint_files(jobs, painter=painter, console=console, tally=tally)
     console.facts({"pictures": tally.results, "settings": painter.recipe.to_settings()})
     if len(tally.results) > 1:
@@ -181,7 +175,7 @@ def _paint_files(painter: Painter, arguments: argparse.Namespace, console: Conso
 def _paint_videos(painter: Painter, arguments: argparse.Namespace, console: Console, tally: Tally) -> list[str]:
     """Paint the videos among the arguments; returns the others."""
     from client.films import FILMS, find_videos, paint_films, with_suffix
-    from client.outputs import names_a_file, plan
+    from client.outputs import names_a_file
 
     videos, rest = find_videos(arguments.photos)
     if not videos:
@@ -190,19 +184,24 @@ def _paint_videos(painter: Painter, arguments: argparse.Namespace, console: Cons
         raise InputError("a video cannot be explained", hint="leave out --explain, or explain one frame of it")
     if rest and arguments.out and names_a_file(arguments.out, kind=FILMS):
         raise InputError("photos and videos cannot all go to one file", hint="give -o a folder, such as -o painted/")
-    tag = painter.recipe.head or "styled"
-    videos = [with_suffix(video) for video in videos]
-    jobs = plan(
-        videos,
-        out=arguments.out,
-        tag=tag,
-        recipe=painter.recipe,
-        overwrite=arguments.overwrite,
-        kind=FILMS,
-        marks=painter.marks,
-    )
+    jobs = _planned([with_suffix(video) for video in videos], FILMS, painter, arguments)
     paint_films(jobs, painter=painter, console=console, tally=tally)
     return rest
+
+
+def _planned(sources: Sequence[Source], kind: Kind, painter: Painter, arguments: argparse.Namespace) -> list[Job]:
+    """Say where the painting of each source goes."""
+    from client.outputs import plan
+
+    return plan(
+        sources,
+        out=arguments.out,
+        tag=painter.recipe.head or "styled",
+        recipe=painter.recipe,
+        overwrite=arguments.overwrite,
+        kind=kind,
+        marks=painter.marks,
+    )
 
 
 def _paint_pipe(painter: Painter, arguments: argparse.Namespace, console: Console) -> int:
