@@ -11,7 +11,7 @@ from PIL import Image
 from shared_model.errors import InputError, MissingError
 from shared_model.images import load_picture
 
-__all__ = ["crops", "default_photos"]
+__all__ = ["crops", "default_photos", "wall"]
 
 # Files in scikit-image's wheel (others it would download), and good parts of them: left, top, right, bottom.
 _FILES = (
@@ -32,6 +32,9 @@ _PARTS = (
     ("motorcycle_engine", "motorcycle_left", (160, 130, 520, 490)),
     ("rocket_pad", "rocket", (200, 60, 560, 420)),
 )
+# Hung in rows on a wall: what a frame larger than any of them shows has detail down to the pixel.
+_WALL = (("motorcycle_left", "rocket"), ("coffee", "chelsea"), ("astronaut", "camera", "motorcycle_right"))
+_WALL_ROW = 427  # pixels: about the height that they have
 
 
 def default_photos() -> dict[str, NDArray[np.uint8]]:
@@ -53,6 +56,22 @@ def default_photos() -> dict[str, NDArray[np.uint8]]:
     for name, source, (left, top, right, bottom) in _PARTS:
         photos[name] = photos[source][top:bottom, left:right].copy()
     return photos
+
+
+def wall() -> NDArray[np.uint8]:
+    """Return whole photographs side by side, at about their own size: ``(1281, 1273, 3) uint8``.
+
+    A single one would have to be enlarged for a large frame, and would have no detail there.
+    """
+    photos = default_photos()
+    rows = [np.concatenate([_of_height(photos[name], _WALL_ROW) for name in names], 1) for names in _WALL]
+    width = min(row.shape[1] for row in rows)
+    return np.concatenate([row[:, :width] for row in rows])
+
+
+def _of_height(photo: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    width = round(photo.shape[1] * height / photo.shape[0])
+    return np.array(Image.fromarray(photo).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def crops(photo: NDArray[np.uint8], count: int, *, size: int, seed: int = 0) -> list[NDArray[np.uint8]]:

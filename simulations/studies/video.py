@@ -33,13 +33,15 @@ from shared_model.files import write_atomic
 from shared_model.images import encode_picture, resize_short, to_tensor, to_uint8
 from shared_model.stylize import Options
 from shared_model.weights import default_backbone
-from simulations.pictures import default_photos
+from simulations.pictures import default_photos, wall
 from simulations.studies import study_parser
 from simulations.studies.clips import KINDS, Clip, flicker, make_clip
 
 __all__ = ["decoded", "encode_clip", "measure", "parser", "run"]
 
 GOAL = 1.2  # painted flicker over the source's own
+WALL = "wall"  # several photos side by side, for frames larger than any of them
+_SHARP = 1.5  # a photo enlarged by more than this flickers less than footage of its size would
 _SOURCE_CRF = 14  # how well the source is coded, whatever easel codes its own files with
 
 
@@ -53,7 +55,7 @@ def parser() -> Parser:
     made.add_argument("--out", default="runs/video", metavar="DIR", help="where figures and a sheet go")
     made.add_argument("--heads", nargs="+", default=["oil", "sketch"], metavar="NAME", help="heads")
     made.add_argument("--kinds", nargs="+", default=["subpixel"], choices=KINDS, metavar="KIND", help=", ".join(KINDS))
-    made.add_argument("--photo", default="astronaut", metavar="NAME", help="one of scikit-image's")
+    made.add_argument("--photo", default="astronaut", metavar="NAME", help=f"one of scikit-image's, or {WALL}")
     made.add_argument("--px", type=int, nargs="+", default=[256], metavar="PX", help="sides of a frame")
     made.add_argument("--frames", type=int, default=24, metavar="N", help="frames of a clip (default 24)")
     made.add_argument("--precision", default="auto", metavar="NAME", help="how to compute (default auto)")
@@ -64,12 +66,15 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
     """Measure every clip, print a table, write ``video.json`` and ``video.png``; returns the exit code."""
     if not (64 <= min(parsed.px) and max(parsed.px) <= 2160 and 2 <= parsed.frames <= 1000):
         raise InputError("--px must be 64 to 2160, --frames 2 to 1000")
-    photos = default_photos()
+    photos = default_photos() | {WALL: wall()}
     if parsed.photo not in photos:
         raise InputError(f"no photo called {parsed.photo!r}", hint=f"there are {', '.join(photos)}")
     rows, tiles = [], []
     for px in parsed.px:
-        photo = resize_short(to_tensor(photos[parsed.photo]), px + 4 * parsed.frames + 4)
+        needed = px + 4 * parsed.frames + 4
+        if min(photos[parsed.photo].shape[:2]) < needed / _SHARP:
+            console.note(f"{parsed.photo} is enlarged for {px} px, so the source has little detail; see --photo {WALL}")
+        photo = resize_short(to_tensor(photos[parsed.photo]), needed)
         for kind in parsed.kinds:
             clip = make_clip(photo, kind, frames=parsed.frames, size_px=px)
             for name in parsed.heads:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shared_model.errors import InputError, MissingError
 from simulations import pictures
@@ -62,3 +63,13 @@ def test_crops_cover_the_long_side() -> None:
 def test_impossible_crops(count: int, size: int) -> None:
     with pytest.raises(InputError):
         pictures.crops(np.zeros((9, 9, 3), dtype=np.uint8), count, size=size)
+
+
+def test_a_wall_of_photos_has_detail_down_to_the_pixel() -> None:
+    hung, alone = (
+        pictures.wall(),
+        np.array(Image.fromarray(pictures.default_photos()["astronaut"]).resize((1281, 1281))),
+    )
+    assert hung.shape == (1281, 1273, 3) and hung.dtype == np.uint8
+    steps = [float(np.abs(np.diff(x.astype(float), axis=1)).mean()) for x in (hung, alone)]
+    assert steps[0] > 1.4 * steps[1]

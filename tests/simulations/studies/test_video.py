@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -42,3 +44,14 @@ def test_a_clip_is_painted_through_files_and_measured() -> None:
 def test_absurd_settings_are_refused(arguments: list[str]) -> None:
     with pytest.raises(InputError):
         video.run(video.parser().parse_args(arguments), Console())
+
+
+def test_a_photo_that_has_to_be_enlarged_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"own": 0.1, "painted": 0.1, "ratio": 1.0, "frames_per_cpu_s": 1.0}
+    monkeypatch.setattr(video, "measure", lambda clip, painter, console: (found, [(clip.frames[0], "source")]))
+    for photo, told in (("chelsea", True), (video.WALL, False)):
+        arguments = ["--photo", photo, "--px", "1080", "--frames", "2", "--heads", "oil", "--out", str(tmp_path)]
+        assert video.run(video.parser().parse_args(arguments), Console()) == 0
+        assert ("is enlarged for 1080 px" in capsys.readouterr().err) is told
