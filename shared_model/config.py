@@ -111,10 +111,16 @@ class HeadConfig:
         How far broad areas may leave the photo's colors (in the owner's palette), 0 to 1.
     palette
         How far colors move onto the owner's palette, 0 (the photo's own) to 1 (all the way).
+    hues
+        How much of the photo's hues a painting has, pixel by pixel, as far as it is not in the owner's palette, 0 to 1.
     softness
         What look-ups do not see: patches and photo are compared through a blur of this deviation, in pixels.
-        Above 0 the owner's strokes are taken over whole, wherever they fit broadly (Image Analogies;
+        Above 0 (broad heads of earlier versions) the owner's strokes are taken over whole, wherever they fit broadly (Image Analogies;
         Hertzmann et al. 2001), hardly blending where they overlap. 0: every mark counts.
+    bias
+        How far a patch takes over the mean color of what it replaces, 0 to 1, and so is chosen for its strokes more
+        than for its tone (Darabi et al. 2012, Image Melding). The coarsest of several levels has none: color breaks
+        there.
     structure
         How much of the photo's own structure shows, times what ``detail`` asks for, 0 to 1.
     surface
@@ -132,10 +138,12 @@ class HeadConfig:
     stroke: int = 5
     abstraction: float = 0.5
     completeness: float = 0.5
-    hand: float = 0.55
+    hand: float = 0.45
     tone: float = 0.05
     palette: float = 1.0
+    hues: float = 0.8
     softness: float = 0.0
+    bias: float = 1.0
     structure: float = 1.0
     surface: float = 1.0
 
@@ -158,29 +166,25 @@ class HeadConfig:
             ("tone", 1.0),
             ("abstraction", 1.0),
             ("palette", 1.0),
+            ("hues", 1.0),
             ("softness", 4.0),
+            ("bias", 1.0),
             ("structure", 1.0),
             ("surface", 1.0),
         ):
             value = getattr(self, name)
             _require(0.0 <= value <= high, f"{name} must be between 0 and {high}, not {value}")
 
+    def bias_at(self, level: int) -> float:
+        """Return the bias of a pyramid level, 0 for the finest."""
+        return 0.0 if 1 < self.levels == level + 1 else self.bias
 
-#: Kinds of heads by the strokes that they take over: marks of a few pixels, or broad strokes, whole.
+
+#: Kinds of heads by the strokes that they take over: marks of a few pixels, or broad strokes, painted more freely.
 STROKES: Mapping[str, HeadConfig] = MappingProxyType(
     {
         "fine": HeadConfig(),
-        "broad": HeadConfig(
-            levels=1,
-            patch=13,
-            atoms=1024,
-            roughness=0.5,
-            stroke=8,
-            hand=0.4,
-            softness=2.0,
-            structure=0.4,
-            surface=0.3,
-        ),
+        "broad": HeadConfig(patch=9, atoms=1024, roughness=0.9, abstraction=1.0, structure=0.6, hand=0.3),
     }
 )
 

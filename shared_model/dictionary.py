@@ -2,8 +2,10 @@
 
 A patch of the query picture is replaced by its nearest patch of the dictionary (non-parametric
 sampling; Efros & Freeman 2001) under a per-patch price that makes rarely used patches cheaper
-(completeness; Granot et al. 2022, eq. 2). Queries sit on a grid whose every point is moved by a
-seeded random offset: a regular grid of overlapping patches would leave a visible weave.
+(completeness; Granot et al. 2022, eq. 2). A patch may take the mean color of the place that it goes to
+(bias; Darabi et al. 2012): else a tone that the pictures lack is made of whatever is like it on average,
+however restless. Queries sit on a grid whose every point is moved by a seeded random
+offset: a regular grid of overlapping patches would leave a visible weave.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from shared_model.pyramid import luminance, window_mean
+
 __all__ = ["Dictionary", "hop_of"]
 
 _BLOCKS = 16  # of patches, compared side by side
 _CHUNK = 1024  # queries compared at once: keeps the score table in the processor's cache
+_UNSEEN = 0.75  # of a patch's mean color that look-ups do not see where it is moved anyway
 _WINDOWS = {False: (1.5, 0.02), True: (4.0, 1e-3)}  # crisp: power of a patch's blending weights, and their rim
 
 
@@ -26,6 +31,15 @@ def _window(side: int, *, crisp: bool) -> Tensor:
     power, rim = _WINDOWS[crisp]
     taps = torch.hann_window(side + 2, periodic=False)[1:-1] ** power
     return torch.outer(taps, taps) + rim
+
+
+def _seen(side: int, softness: float, bias: float) -> Tensor | None:
+    """Return the linear map ``(3 k k, 3 k k)`` of flat patches to what is compared of them; ``None`` if all is."""
+    if softness == 0 and bias == 0:
+        return None
+    size = side * side
+    seen = torch.eye(3 * size) - _UNSEEN * bias * torch.kron(torch.eye(3), torch.full((size, size), 1 / size))
+    return seen @ _blur(side, softness) if softness > 0 else seen
 
 
 def _blur(side: int, deviation: float) -> Tensor:
@@ -83,22 +97,24 @@ class Dictionary:
         generator: torch.Generator,
         origin: Tensor | None = None,
         softness: float = 0.0,
+        bias: float = 0.0,
     ) -> Dictionary:
         """Choose ``atoms`` medoids among ``candidates`` ``(B, 3, k, k)`` in [0, 1] by k-means in PCA space.
 
         ``origin`` ``(B, 3) int32`` says where each was cut from; the medoids remember it. With ``softness``
-        patches are compared through a blur of that deviation in pixels, here and in look-ups.
+        patches are compared through a blur of that deviation in pixels, with ``bias`` hardly by their mean
+        colors, here and in look-ups.
         """
         patches = (candidates * 255).round().clamp(0, 255).to(torch.uint8)
         flat = patches.flatten(1).float() / 255
         center = flat.mean(dim=0)
         centred = flat - center
-        seen = None if softness == 0 else _blur(patches.shape[-1], softness)
+        seen = _seen(patches.shape[-1], softness, bias)
         compared = centred if seen is None else centred @ seen.T
         _, vectors = torch.linalg.eigh(compared.T @ compared)
         basis = vectors[:, -components:].contiguous()
         if seen is not None:
-            basis = seen.T @ basis  # blurring and comparing are linear: one basis does both
+            basis = seen.T @ basis  # not seeing and comparing are linear: one basis does both
         keys = centred @ basis
         if len(keys) > atoms:
             start = keys[torch.randperm(len(keys), generator=generator)[:atoms]]
@@ -141,7 +157,9 @@ class Dictionary:
             best = torch.minimum(best, squared.amin(1))
         return best / self.keys.shape[1]
 
-    def repaint(self, picture: Tensor, *, stride: int, seed: int | None, crisp: bool = False) -> tuple[Tensor, Tensor]:
+    def repaint(
+        self, picture: Tensor, *, stride: int, seed: int | None, crisp: bool = False, bias: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
         """Rebuild ``(1, 3, H, W)`` from dictionary patches.
 
         Parameters
@@ -154,6 +172,8 @@ class Dictionary:
             Seed of the grid's random offsets; ``None`` keeps the grid regular.
         crisp
             Patches hardly blend where they overlap: marks stay whole.
+        bias
+            How far a patch's mean color is moved onto that of what it replaces, 0 to 1.
 
         Returns
         -------
@@ -173,13 +193,31 @@ class Dictionary:
         offsets = (offsets // hop * hop).to(picture.device)
         base_rows = torch.arange(grid[0], device=picture.device).repeat_interleave(grid[1]) * stride
         base_columns = torch.arange(grid[1], device=picture.device).repeat(grid[0]) * stride
-        chosen = self.nearest(self.project(padded, base_rows + offsets[0], base_columns + offsets[1]))
+        rows, columns = base_rows + offsets[0], base_columns + offsets[1]
+        chosen = self.nearest(self.project(padded, rows, columns))
         shift = offsets[0] // hop * -(-stride // hop) + offsets[1] // hop
         tiles = self._tiles(shift * len(self.price) + chosen, stride=stride, crisp=crisp)  # (4 reach reach, n)
+        if bias > 0:
+            layers = tiles.view(4, reach * reach, -1)
+            layers[:3].addcmul_(self._moves(padded, rows, columns, chosen, bias)[:, None], layers[3:])
         summed = F.fold(tiles[None], (full[0], full[1]), reach, stride=stride)
         painted = summed[:, :3] / summed[:, 3:]
         top = k - 1
         return painted[:, :, top : top + height, top : top + width], chosen.view(grid[0], grid[1])
+
+    def _moves(self, padded: Tensor, rows: Tensor, columns: Tensor, chosen: Tensor, bias: float) -> Tensor:
+        """How far patches are moved towards the mean colors of what they replace: ``(3, n)``.
+
+        Light may be any; hues stay within those that patches here have: pencil stays gray.
+        """
+        places = rows * (padded.shape[3] - self.side + 1) + columns
+        wanted = window_mean(padded, self.side)[0].flatten(1).index_select(1, places)
+        own = self.values.mean((2, 3)).T
+        light = luminance(wanted[None, :, :, None])[0, :, :, 0]
+        hues = own - luminance(own[None, :, :, None])[0, :, :, 0]
+        lowest, highest = hues.amin(1, keepdim=True), hues.amax(1, keepdim=True)
+        wanted = light + torch.minimum(torch.maximum(wanted - light, lowest), highest)
+        return bias * (wanted - own.index_select(1, chosen))
 
     def _tiles(self, which: Tensor, *, stride: int, crisp: bool) -> Tensor:
         """Return tiles ``(4 reach reach, n)``: patches, weighted, at offsets, counted as in :meth:`_shifted`."""

@@ -44,7 +44,6 @@ FORMAT = "easel-head-2"
 _STRIDES = (4, 3, 2)  # mean distance of look-ups in pixels, finest level first
 _APART = 6  # the same where strokes are taken over whole
 _HELD = {False: 3, True: 2}  # pyramid level of tones held: in the photo's own colors a finer one, or skies break up
-_HUES = 0.8  # how much of the photo's hues a painting in the photo's colors has: patches of other ones leave specks
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
 
 
@@ -116,9 +115,12 @@ class Head:
         config = config or HeadConfig()
         generator = torch.Generator().manual_seed(seed)
         sized = [resize_short(style.float(), config.canvas_px) for style in styles]
+        color = replace(ColorStats.of(sized), share=config.palette)
+        if color.ink_share() > 0:
+            config = replace(config, bias=0.0)  # between ink and paper there is nothing
         pyramids = [pyramid(style, config.levels) for style in sized]
         levels = tuple(
-            _level([steps[level] for steps in pyramids], config, generator) for level in range(config.levels)
+            _level([steps[level] for steps in pyramids], level, config, generator) for level in range(config.levels)
         )
         head = Head(
             name=name,
@@ -126,7 +128,7 @@ class Head:
             backbone="",
             images=len(styles),
             created=created,
-            color=replace(ColorStats.of(sized), share=config.palette),
+            color=color,
             surface=Surface.of(sized, count=BANDS),
             levels=levels,
             modulation=torch.zeros(0),
@@ -207,10 +209,11 @@ class Head:
                 stride=self._stride(level),
                 seed=1 + seed * 16 + level,
                 crisp=self.config.softness > 0,
+                bias=self.config.bias_at(level),
             )
             choices.append(chosen)
         if self.color.share < 1:
-            painted = _tinted(painted, colored, _HUES * (1 - self.color.share))
+            painted = _tinted(painted, colored, self.config.hues * (1 - self.color.share))
         painted = settle(
             painted,
             steps[:STEPS],
@@ -312,7 +315,7 @@ class Head:
             raise CompatibilityError(f"not a head of format {FORMAT}", hint="was it made by another version of easel?")
         try:
             facts = json.loads(metadata["head"])
-            config = parse(facts["config"], HeadConfig, source="head")
+            config = parse({"bias": 0.0} | facts["config"], HeadConfig, source="head")  # older heads paint as they did
             check_tensors(tensors, config)
             levels = tuple(_read_level(tensors, i) for i in range(config.levels))
             images = check_count(facts["images"])
@@ -356,7 +359,7 @@ def _read_level(tensors: dict[str, Tensor], index: int) -> Dictionary:
     return Dictionary(patches, center, basis, price, tensors.get(f"levels.{index}.origin"))
 
 
-def _level(pictures: Sequence[Tensor], config: HeadConfig, generator: torch.Generator) -> Dictionary:
+def _level(pictures: Sequence[Tensor], level: int, config: HeadConfig, generator: torch.Generator) -> Dictionary:
     """Build the dictionary of one pyramid level from the pictures at its scale."""
     candidates, origin = patches(pictures, config.patch, config.candidates, generator)
     return Dictionary.fit(
@@ -366,6 +369,7 @@ def _level(pictures: Sequence[Tensor], config: HeadConfig, generator: torch.Gene
         generator=generator,
         origin=origin,
         softness=config.softness,
+        bias=config.bias_at(level),
     )
 
 

@@ -64,6 +64,7 @@ def drop_patches(head: Head, *, seed: int = 0) -> Head:
                 components=level.keys.shape[1],
                 generator=generator,
                 softness=head.config.softness,
+                bias=head.config.bias_at(index),
             )
         )
     return forget(replace(head, levels=tuple(levels), change=None))._priced()

@@ -47,29 +47,35 @@ class Manner:
 
 
 # Chosen by eye, on faces, a bird and a crowd (docs/model.md): in the photo's own colors unless the manner has colors
-# of its own, strokes taken over whole where it has strokes, little of the last touch that makes relief of them.
+# of its own. Ink takes over little of a place's mean color, or it would be gray; dabs of broken color likewise.
 _BROAD = STROKES["broad"]
+_INK = replace(_BROAD, bias=0.3, abstraction=0.7)
+_EVEN = HeadConfig(atoms=1024, abstraction=1.0, palette=0.0, hand=0.5, tone=0.02)
 MANNERS = {
     "cartoon": Manner(
         Style("cartoon", palette="natural", stroke=1.2, seed=1),
-        HeadConfig(levels=2, atoms=1024, abstraction=1.0, roughness=0.0, hand=0.5, palette=0.0, surface=0.3, tone=0.02),
+        replace(_EVEN, levels=2, roughness=0.0, surface=0.3),
         hues=True,
     ),
     "impressionist": Manner(
         Style("impressionist", palette="natural", stroke=1.4, seed=2),
-        replace(_BROAD, patch=15, softness=2.5, abstraction=1.0, tone=0.02, palette=0.0),
+        replace(_BROAD, bias=0.4, palette=0.0, hues=0.6, structure=0.5, surface=0.6, tone=0.02),
         hues=True,
     ),
     "oil": Manner(
-        Style("oil", palette="natural", stroke=1.4, seed=3), replace(_BROAD, palette=0.0, tone=0.0), hues=True
-    ),
-    "sketch": Manner(Style("sketch", palette="natural", stroke=1.4, seed=4), replace(_BROAD, structure=0.3)),
-    "watercolor": Manner(
-        Style("watercolor", palette="natural", stroke=1.4, seed=5),
-        HeadConfig(abstraction=1.0, roughness=0.3, hand=0.5, palette=0.0, surface=0.5, tone=0.0),
+        Style("oil", palette="natural", stroke=1.4, seed=3),
+        replace(_BROAD, palette=0.0, structure=0.7, surface=0.5, tone=0.02),
         hues=True,
     ),
-    "woodcut": Manner(Style("woodcut", palette="earth", stroke=1.4, seed=6), _BROAD),
+    "sketch": Manner(
+        Style("sketch", palette="natural", stroke=1.4, seed=4), replace(_INK, patch=7, structure=0.8, hand=0.45)
+    ),
+    "watercolor": Manner(
+        Style("watercolor", palette="natural", stroke=1.4, seed=5),
+        replace(_EVEN, roughness=0.3, surface=0.5, tone=0.0),
+        hues=True,
+    ),
+    "woodcut": Manner(Style("woodcut", palette="earth", stroke=1.4, seed=6), replace(_INK, tone=0.1, structure=0.7)),
 }
 _MODELS = ("astronaut", "chelsea", "coffee", "rocket")
 _TURNS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))  # of red, green and blue

@@ -69,7 +69,7 @@ def tiny_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     real = Head.fit
 
     def fit(styles: Sequence[Tensor], *, config: HeadConfig | None = None, **given: Any) -> Head:
-        return real(styles, config=dataclasses.replace(TINY, softness=config.softness if config else 0.0), **given)
+        return real(styles, config=dataclasses.replace(TINY, abstraction=(config or TINY).abstraction), **given)
 
     monkeypatch.setattr(Head, "fit", fit)
 

@@ -138,13 +138,14 @@ def test_learning_makes_an_own_head(atelier: Atelier, photo: str) -> None:
 
 
 def test_learning_takes_fine_or_broad_strokes(atelier: Atelier, photo: str) -> None:
-    soft = {}
+    freedom = {}
     for strokes in ("fine", "broad"):
         atelier.learn(
             [photo], name=strokes, budget_s=0, strokes=strokes, patience=Patience(), progress=lambda share: None
         )
-        soft[strokes] = atelier.home.load_head(strokes).config.softness
-    assert soft == {"fine": 0.0, "broad": STROKES["broad"].softness}
+        freedom[strokes] = atelier.home.load_head(strokes).config.abstraction
+    assert freedom == {strokes: STROKES[strokes].abstraction for strokes in ("fine", "broad")}
+    assert freedom["broad"] > freedom["fine"]
 
 
 def test_learning_tells_its_progress_and_can_be_stopped(

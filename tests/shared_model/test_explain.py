@@ -53,7 +53,9 @@ def test_a_picture_explained_by_itself_points_at_itself(
 ) -> None:
     """A head of one picture explains that picture: strokes lie close to where they were taken from."""
     style = picture(5)
-    head = Head.fit([style], backbone=backbone, config=replace(small_head, atoms=4000, candidates=4000, roughness=0.0))
+    head = Head.fit(
+        [style], backbone=backbone, config=replace(small_head, atoms=4000, candidates=4000, roughness=0.0, bias=0.0)
+    )
     made = explain(style, head=head, backbone=backbone)
     down = torch.linspace(0, 1, 96)[:, None].expand(96, 128)
     across = torch.linspace(0, 1, 128)[None].expand(96, 128)

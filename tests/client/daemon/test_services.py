@@ -21,6 +21,7 @@ from client.ledger import Ledger
 from client.paths import witness_folder
 from client.studio_client import CallError, Client, Manner, Progress
 from client.warm_painter import WarmPainter
+from shared_model.config import STROKES
 from shared_model.errors import InputError, MissingError, PictureError
 from shared_model.head import Head
 from shared_model.images import load_picture
@@ -60,7 +61,8 @@ def test_a_head_is_made_renamed_used_and_deleted(
         made = painter.personalize("mine", [photo, photo], budget_s=0.0)
         assert (made.name, made.images, made.shipped, made.matches) == ("mine", 2, False, True)
         assert painter.personalize("broad", [photo], budget_s=0.0, strokes="broad").name == "broad"
-        assert atelier.home.load_head("broad").config.softness > 0 == atelier.home.load_head("mine").config.softness
+        free, close = (atelier.home.load_head(name).config.abstraction for name in ("broad", "mine"))
+        assert free == STROKES["broad"].abstraction > close == STROKES["fine"].abstraction
         painter.delete_head("broad")
         assert painter.rename_head("mine", "ours").name == "ours"
         assert [head.name for head in painter.heads()] == ["ours", "tiny"]
