@@ -239,7 +239,7 @@ def test_a_photo_that_opens_ends_complaints_about_others(visit: Visit, gate: Gat
     moving, frames = io.BytesIO(), [Image.new("RGB", (40, 30), color) for color in ("teal", "gold")]
     frames[0].save(moving, "GIF", save_all=True, append_images=frames[1:])
     page.set_input_files("#photo-file", [as_file(moving.getvalue(), "wave.gif")])
-    page.wait_for_selector(".toast.good >> text=wave holds several pictures; the first is painted")
+    page.wait_for_selector(".toast.good >> text=wave holds several pictures; one of them is painted")
     page.wait_for_selector(PAINTED)
     assert not page.query_selector_all(".toast:not(.good)")
     visit.check(gate, refusals=True)
