@@ -272,7 +272,9 @@ def _opened(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     except (*DAMAGE, MemoryError) as error:
         head = _head(stream)
         video = head[4:8] == b"ftyp" and b"avi" not in head  # which an AVIF has among its brands
-        hint = "for videos: easel stylize CLIP.mp4" if video else "use a JPEG, PNG, WebP, TIFF, AVIF, GIF or BMP file"
+        more = "HEIC, " if heic.installed() else ""
+        known = f"use a JPEG, PNG, WebP, TIFF, AVIF, {more}GIF or BMP file"
+        hint = "for videos: easel stylize CLIP.mp4" if video else known
         raise PictureError(f"{name} is not a picture that easel can read", hint=hint) from error
     if image.width * image.height > max_pixels:
         raise _too_large(name, max_pixels)
