@@ -19,6 +19,7 @@ from client.recipe import Recipe
 from shared_model.errors import EaselError, Interrupted, StorageError
 from shared_model.files import write_atomic, write_new
 from shared_model.head import Head
+from shared_model.heic import SUFFIXES as HEIC_SUFFIXES
 from shared_model.images import Picture, encode_picture, load_picture, to_tensor, to_uint8
 from shared_model.stylize import Options, Watch
 
@@ -156,7 +157,8 @@ def _paint_file(job: Job, *, painter: Painter, console: Console, tally: Tally, c
     try:
         photo = load_picture(job.source)
         if photo.more:
-            console.warn(f"{job.source} holds several pictures; only the first is painted")
+            which = "main one" if job.source.suffix.lower() in HEIC_SUFFIXES else "first"
+            console.warn(f"{job.source} holds several pictures; only the {which} is painted")
         explained = painter.explanation(photo, job.target) if painter.explains else None
         painted = painter.paint(photo)
         data = painter.encode(painted, suffix=job.target.suffix, source=job.source)

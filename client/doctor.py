@@ -30,6 +30,7 @@ OPTIONAL = (
     ("onnxscript", "export", "easel export"),
     ("onnxruntime", "export", "checking what easel export has written"),
     ("av", "video", "painting videos"),
+    ("pi_heif", "heic", "reading HEIC, the photos of iPhones"),
     ("cryptography", "passphrase", "heads sealed with a passphrase"),
 )
 _STATES = ("ok", "warn", "fail")

@@ -162,7 +162,7 @@ class Ledger:
             else:
                 lowered = dataclasses.replace(
                     book,
-                    max_epsilon=_lowered("max_epsilon", book.max_epsilon, max_epsilon),
+                    max_epsilon=_lowered("the budget (max_epsilon)", book.max_epsilon, max_epsilon),
                     delta=_lowered("delta", book.delta, delta),
                 )
                 if lowered != book or ledger._file.unwitnessed:
@@ -394,7 +394,7 @@ def _lowered(name: str, recorded: float, wanted: float | None) -> float:
         return recorded
     if wanted > recorded:
         raise PrivacyError(
-            f"{name} is {recorded:g} in this device's ledger and cannot be raised to {wanted:g}",
-            hint=f"set {name} to {recorded:g} or lower",
+            f"{name} is {recorded:g} in this device's privacy ledger and cannot be raised to {wanted:g}",
+            hint=f"{recorded:g} or lower will do: what an owner has decided once holds, whatever fleet is joined",
         )
     return wanted

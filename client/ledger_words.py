@@ -70,10 +70,12 @@ def _took_part(summary: Mapping[str, Any]) -> str:
         return "This device has never taken part in training together: nothing has left it."
     times = "once" if count == 1 else f"{count} times"
     kinds = ", ".join(f"{format_bytes(size)} as {kind}" for kind, size in summary["bytes_by_kind"].items())
+    silent = sum(entry["state"] == "reserved" for entry in summary["entries"])
+    idle = f"In {silent} of these it has sent nothing, which counts all the same. " if silent else ""
     return (
         f"This device took part {times} in {runs} run{'s' if runs != 1 else ''} and sent "
         f"{format_bytes(summary['bytes_sent'])} of training updates, clipped{f' ({kinds})' if kinds else ''}. "
-        "No picture and no head was sent."
+        f"{idle}No picture and no head was sent."
     )
 
 

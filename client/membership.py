@@ -119,3 +119,13 @@ def forget(folder: Path, *, ledger: bool) -> list[str]:
     except OSError as error:
         raise StorageError(f"cannot remove {error.filename}: {error.strerror}", hint="check the permissions") from error
     return gone
+
+
+def forget_ledger(folder: Path) -> None:
+    """Remove the ledger of a device folder for good, its second memory first, so that it is never missed."""
+    from client.paths import witness_folder
+    from client.witness import Witness
+
+    Witness(witness_folder()).forget((folder / "ledger.json").resolve())
+    for name in _LEDGER:
+        (folder / name).unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from pathlib import Path
 from client.marks import Marks
 from client.recipe import Recipe
 from shared_model.errors import EaselError, InputError
+from shared_model.heic import SUFFIXES as HEIC_SUFFIXES
 from shared_model.images import SAVE_SUFFIXES, SUFFIXES, find_pictures, read_settings
 
 __all__ = ["PICTURES", "Job", "Kind", "Source", "find_sources", "plan"]
@@ -112,7 +113,7 @@ class Kind:
 
 
 _LONGEST = 220  # bytes of a name that is made up: 255 with a number, a suffix, and `.explain.png` or `..easel`
-PICTURES = Kind(".png", SUFFIXES, SAVE_SUFFIXES, read_settings)
+PICTURES = Kind(".png", (*SUFFIXES, *HEIC_SUFFIXES), SAVE_SUFFIXES, read_settings)  # .heic never means a folder
 
 
 def find_sources(arguments: Sequence[str]) -> tuple[list[Source], int]:

@@ -9,13 +9,10 @@ What is written carries the pixels, easel's own settings and, where the caller p
 from __future__ import annotations
 
 import contextlib
-import glob
 import io
-import os
-import re
 import struct
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,8 +24,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from shared_model import heic
 from shared_model.errors import InputError, PictureError
 from shared_model.files import write_atomic
+from shared_model.folders import SUFFIXES, find_pictures
 from shared_model.tags import DAMAGE, Tags, embedded, from_srgb, read_comment, read_tags, to_srgb
 
 __all__ = [
@@ -48,7 +47,6 @@ __all__ = [
 ]
 
 MAX_PIXELS = 100_000_000
-SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SAVE_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 # No EPS: it runs a program. Common ones first: Pillow loads the others' code only when it gets to them.
@@ -110,7 +108,11 @@ def load_picture(source: Path | str | bytes, *, max_pixels: int = MAX_PIXELS) ->
         If it is missing, a folder, empty, no picture, damaged, unsupported, or has more than
         ``max_pixels`` pixels (read from its header, before decoding).
     """
-    with _opened(source, max_pixels) as (name, image):
+    with _streamed(source) as (name, stream):
+        if heic.is_heic(_head(stream)):
+            image, more = heic.decode(stream, name, max_pixels=max_pixels)
+            return replace(_normalize(image), more=more)
+        image = _opened(stream, name, max_pixels)
         try:
             more = image.format in _SEVERAL and bool(getattr(image, "is_animated", False))
             image.load()
@@ -196,38 +198,11 @@ def read_settings(path: Path | str) -> dict[str, object]:
     PictureError
         If it is not a readable picture.
     """
-    with _opened(path, MAX_PIXELS) as (_, image):
-        settings = read_comment(image)
+    with _streamed(path) as (name, stream):
+        if heic.is_heic(_head(stream)):
+            return {}
+        settings = read_comment(_opened(stream, name, MAX_PIXELS))
     return settings if isinstance(settings, dict) else {}
-
-
-def find_pictures(paths: Iterable[str | Path]) -> list[Path]:
-    """List the picture files meant by files, folders (with subfolders) and glob patterns.
-
-    ``~`` is the home folder. In folders and patterns only files that end in one of `SUFFIXES`
-    count and hidden ones are skipped; a file given by name is taken as it is.
-
-    Returns
-    -------
-    list of Path
-        Each file once, in natural order (``2.jpg`` before ``10.jpg``).
-
-    Raises
-    ------
-    PictureError
-        If a file or folder given by name does not exist.
-    InputError
-        If nothing is found.
-    """
-    given = [os.path.expanduser(path) for path in paths]
-    found: dict[str, Path] = {}
-    for item in given:
-        for path in _expand(item):
-            found.setdefault(os.path.realpath(path), path)
-    if not found:
-        where = ", ".join(given) or "an empty list"
-        raise InputError(f"no pictures found in {where}", hint=f"looked for files ending in {', '.join(SUFFIXES)}")
-    return sorted(found.values(), key=_natural_key)
 
 
 def to_tensor(rgb: NDArray[np.uint8]) -> Tensor:
@@ -270,29 +245,40 @@ def load_tensor(path: Path | str | bytes, short_px: int | None = None) -> Tensor
 
 
 @contextlib.contextmanager
-def _opened(source: Path | str | bytes, max_pixels: int) -> Iterator[tuple[str, Image.Image]]:
-    """Open a picture without decoding it; Pillow's warnings stay inside."""
+def _streamed(source: Path | str | bytes) -> Iterator[tuple[str, BinaryIO]]:
+    """Open a file that is not empty; Pillow's warnings stay inside."""
     name = "the picture" if isinstance(source, bytes) else " ".join(str(source).split())
-    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
+    stream: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else _open_file(Path(source), name)
+    with warnings.catch_warnings(), stream:
         warnings.simplefilter("ignore")
-        stream: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else _open_file(Path(source), name)
-        stack.callback(stream.close)
-        if not (head := stream.read(12)):
+        if not _head(stream):
             raise PictureError(f"{name} is empty (zero bytes)", hint="copy or download it again")
-        stream.seek(0)
-        try:
-            image = stack.enter_context(Image.open(stream, formats=_READABLE))
-        except Image.DecompressionBombError as error:
-            raise _too_large(name, max_pixels) from error
-        except (*DAMAGE, MemoryError) as error:
-            hint = "use a JPEG, PNG, WebP, TIFF, AVIF, GIF or BMP file"
-            if head[4:8] == b"ftyp":
-                heic = head[8:11] in (b"hei", b"hev", b"mif", b"msf")
-                hint = "HEIC photos must be converted to JPEG first" if heic else "for videos: easel stylize CLIP.mp4"
-            raise PictureError(f"{name} is not a picture that easel can read", hint=hint) from error
-        if image.width * image.height > max_pixels:
-            raise _too_large(name, max_pixels)
-        yield name, image
+        yield name, stream
+
+
+def _head(stream: BinaryIO) -> bytes:
+    stream.seek(0)
+    head = stream.read(heic.BRAND_BYTES)
+    stream.seek(0)
+    return head
+
+
+def _opened(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
+    """Open a picture without decoding it."""
+    try:
+        image = Image.open(stream, formats=_READABLE)
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, max_pixels) from error
+    except (*DAMAGE, MemoryError) as error:
+        head = _head(stream)
+        video = head[4:8] == b"ftyp" and b"avi" not in head  # which an AVIF has among its brands
+        more = "HEIC, " if heic.installed() else ""
+        known = f"use a JPEG, PNG, WebP, TIFF, AVIF, {more}GIF or BMP file"
+        hint = "for videos: easel stylize CLIP.mp4" if video else known
+        raise PictureError(f"{name} is not a picture that easel can read", hint=hint) from error
+    if image.width * image.height > max_pixels:
+        raise _too_large(name, max_pixels)
+    return image
 
 
 def _open_file(path: Path, name: str) -> BinaryIO:
@@ -346,40 +332,3 @@ def _to_grey(image: Image.Image) -> Image.Image:
     if isinstance(clear := image.info.get("transparency"), int):
         grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     return grey
-
-
-def _expand(item: str) -> Iterator[Path]:
-    if os.path.isdir(item):
-        for folder, subfolders, names in os.walk(item, onerror=_closed(item)):
-            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-            yield from (Path(folder, name) for name in names if _is_picture_name(name))
-    elif os.path.exists(item):
-        yield Path(item)
-    elif glob.has_magic(item):
-        for match in glob.glob(item, recursive=True):
-            if os.path.isdir(match) or _is_picture_name(os.path.basename(match)):
-                yield from _expand(match)
-    else:
-        raise PictureError(f"{item} does not exist", hint="check the path")
-
-
-def _closed(item: str) -> Callable[[OSError], None]:
-    """Say that a folder which was named is closed to this user; closed ones inside of it are passed over."""
-
-    def tell(error: OSError) -> None:
-        if error.filename == item:
-            raise PictureError(f"cannot read {item}: {error.strerror}", hint="check the path and its permissions")
-
-    return tell
-
-
-def _is_picture_name(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
-
-
-def _natural_key(path: Path) -> tuple[list[list[str | int]], str]:
-    def key(part: str) -> list[str | int]:
-        pieces = re.split(r"(\d+)", part.casefold())  # text and digits alternate, so equal places compare
-        return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)]
-
-    return [key(part) for part in path.parts], str(path)

@@ -70,6 +70,7 @@ def require_useful(
     if noise_to_signal(noise_multiplier, cohort, parameters) > _DROWNING_NOISE and not accept:
         raise PrivacyError(
             warning,
-            hint="enlarge the cohort, use example-level privacy between a few trusted sites, or accept it explicitly",
+            hint="enlarge the cohort, use example-level privacy between a few trusted sites, "
+            "or accept it with accept_loud_noise = true",
         )
     return warning

@@ -181,15 +181,17 @@ def _has_text(layer: bytes, text: str) -> bool:
 def _has_number(layer: bytes, value: float) -> bool:
     """Look for a number in full precision; as float32 in small layers only, where four bytes are no chance hit.
 
-    Zero is no evidence.
+    Zero is no evidence, nor are digits in the middle of another number: the seconds of a time, ``10.7951``, hold
+    no ``0.7951``.
     """
     if value == 0.0:
         return False
     texts = [text.encode() for text in (f"{value:.6g}", f"{value:.4f}") if len(text) > _SHORTEST_TEXT]
-    forms = [struct.pack("<d", value), struct.pack(">d", value), *texts]
+    forms = [struct.pack("<d", value), struct.pack(">d", value)]
     if len(layer) <= _SMALL:
         forms += [struct.pack("<f", value), struct.pack(">f", value)]
-    return any(form in layer for form in forms)
+    written = any(re.search(rb"(?<![0-9])" + re.escape(text), layer) for text in texts)
+    return written or any(form in layer for form in forms)
 
 
 def _windows(data: Bytes) -> npt.NDArray[np.uint64]:

@@ -66,7 +66,9 @@ STUDIO = frozenset(
 )
 # `client.enrolment` speaks to a fleet's gate with keys and codes, and reaches nothing private.
 NETWORKED = frozenset({"client.app", "client.enrolment", "client.fetch", "client.secure"}) | DAEMON | STUDIO
-HEAVY = frozenset({"av", "flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "ray", "torch"})
+HEAVY = frozenset(
+    {"av", "flwr", "matplotlib", "onnx", "onnxruntime", "onnxscript", "opacus", "pi_heif", "ray", "torch"}
+)
 # Between a process and the workers that it has started itself, nothing comes from outside.
 OWN_PROCESSES = {"simulations.slots", "simulations.workers"}
 UNPICKLERS = frozenset({"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"})

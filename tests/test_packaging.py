@@ -177,7 +177,7 @@ def test_pins_are_exact_and_name_no_index_or_build() -> None:
 
 
 @pytest.mark.parametrize(
-    "extra", ["", "client", "daemon", "export", "parquet", "server", "sim", "studio", "train", "video", "dev"]
+    "extra", ["", "client", "daemon", "export", "heic", "parquet", "server", "sim", "studio", "train", "video", "dev"]
 )
 def test_every_dependency_is_pinned_inside_its_range(extra: str) -> None:
     project = PROJECT["project"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import signal
@@ -72,7 +73,7 @@ def _join(folder: Path, arguments: argparse.Namespace) -> Membership:
     """Enrol. What can fail here fails before the one-time code is used."""
     from client.data import write_device
     from client.enrolment import enrol, parse_server
-    from client.membership import Membership
+    from client.membership import Membership, forget_ledger
     from client.node_key import NodeKey
     from shared_model.invitation import Invitation
 
@@ -82,10 +83,13 @@ def _join(folder: Path, arguments: argparse.Namespace) -> Membership:
     parse_server(arguments.server)
     invitation = Invitation.parse(sys.stdin.readline().strip() if arguments.code == "-" else arguments.code)
     config = _device(None, arguments)
-    _open_ledger(folder, config)
-    write_device(folder, config)
-    key = NodeKey.open(Membership.key(folder))
-    enrolled = enrol(arguments.server, invitation=invitation, key=key)
+    with contextlib.ExitStack() as undo:
+        if _open_ledger(folder, config):
+            undo.callback(forget_ledger, folder)  # a budget is for good once it was joined with, not before
+        write_device(folder, config)
+        key = NodeKey.open(Membership.key(folder))
+        enrolled = enrol(arguments.server, invitation=invitation, key=key)
+        undo.pop_all()
     membership = Membership(arguments.server, enrolled.name)
     membership.save(folder, ca=enrolled.ca, signing_key=enrolled.signing_key)
     return membership
@@ -129,12 +133,16 @@ def _device(known: DeviceConfig | None, arguments: argparse.Namespace) -> Device
     return config
 
 
-def _open_ledger(folder: Path, config: DeviceConfig) -> None:
-    """Make the ledger, or lower its limits; a ledger that stayed from an earlier fleet goes on counting."""
+def _open_ledger(folder: Path, config: DeviceConfig) -> bool:
+    """Make the ledger, or lower its limits; one that stayed from an earlier fleet goes on counting. True: made."""
     from client.ledger import Ledger
+    from client.ledger_file import LedgerFile
     from client.paths import witness_folder
 
-    Ledger.open(folder / "ledger.json", max_epsilon=config.max_epsilon, delta=config.delta, witness=witness_folder())
+    path, witness = folder / "ledger.json", witness_folder()
+    new = not LedgerFile(path, witness=witness).exists()
+    Ledger.open(path, max_epsilon=config.max_epsilon, delta=config.delta, witness=witness)
+    return new
 
 
 def _take_part(folder: Path, membership: Membership, *, say: Callable[[str], None]) -> None:

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Stop, sign off at the server, remove; returns the exit code."""
-    from client.membership import Membership, forget
+    from client.membership import Membership, forget, forget_ledger
     from client.paths import home_folder
     from client.supernode import end_orphan
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     releases, painting = _forget_releases(folder, console)
     gone = forget(folder, ledger=arguments.forget_ledger)
     if arguments.forget_ledger:
-        _forget_witness(folder)
+        forget_ledger(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()
     kept = (folder / "ledger.json").exists()
@@ -123,10 +123,3 @@ def _forget_releases(folder: Path, console: Console) -> tuple[list[int], int | N
         console.warn(f"releases of the fleet stay here: {error.message}", hint=error.hint or "easel models list")
         return [], None
     return gone, painting.version if painting is not None and painting.fleet == shelf.fleet else None
-
-
-def _forget_witness(folder: Path) -> None:
-    from client.paths import witness_folder
-    from client.witness import Witness
-
-    Witness(witness_folder()).forget((folder / "ledger.json").resolve())

@@ -45,9 +45,9 @@ async def read_upload(request: Request) -> bytes:
     InputError
         If there are none, or the sender went away.
     """
-    data = await _read(request, limit=MAX_UPLOAD_BYTES)
+    data = await _read(request, limit=MAX_UPLOAD_BYTES, what="the picture")
     if not data:
-        raise InputError("this file is empty", hint="choose another one")
+        raise InputError("the picture is empty (zero bytes)", hint="choose another one")
     return data
 
 
@@ -61,7 +61,7 @@ async def read_json(request: Request) -> dict[str, Any]:
     InputError
         If it is something else.
     """
-    data = await _read(request, limit=MAX_JSON_BYTES)
+    data = await _read(request, limit=MAX_JSON_BYTES, what="this")
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -134,20 +134,20 @@ def texts(value: dict[str, Any], key: str) -> list[str]:
     return found
 
 
-async def _read(request: Request, *, limit: int) -> bytes:
+async def _read(request: Request, *, limit: int, what: str) -> bytes:
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told[:20]) > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, what)
     data = bytearray()
     try:
         async for chunk in request.stream():
             data += chunk
             if len(data) > limit:
-                raise _too_large(limit)
+                raise _too_large(limit, what)
     except ClientDisconnect as error:
         raise EaselError("the sender went away") from error
     return bytes(data)
 
 
-def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError(f"this is larger than {limit >> 10:,} kB", hint="make it smaller first")
+def _too_large(limit: int, what: str) -> TooLargeError:
+    return TooLargeError(f"{what} is larger than {limit >> 10:,} kB", hint="make it smaller first")

@@ -30,8 +30,12 @@ def test_privacy_in_plain_words(easel: Easel, easel_home: Path, limit: float, wo
     ledger.sent(reservation, bytes_sent=650_000)
     code, out, _ = easel("privacy")
     assert code == 0 and "took part once in 1 run and sent 650 kB" in out and words in out
+    assert "sent nothing" not in out
     _, out, _ = easel("privacy", path.parent, "--json")
     assert json.loads(out)["participations"] == 1
+    ledger.reserve("first", 2, mechanism=Mechanism(1.0, 0.01, "user"))  # and training failed
+    assert "took part 2 times in 1 run and sent 650 kB" in (out := easel("privacy")[1])
+    assert "In 1 of these it has sent nothing, which counts all the same." in out
     assert easel("doctor")[0] == 0
 
 

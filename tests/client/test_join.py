@@ -174,6 +174,30 @@ def test_a_refused_device_can_try_again_with_the_same_key(
     assert (folder / "node.key").read_bytes() == key
 
 
+def test_a_join_that_was_refused_decides_no_budget(
+    pictures: list[str], server: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import client.enrolment as enrolment
+
+    works = enrolment.enrol
+
+    def refuse(*_: object, **__: object) -> Enrolled:
+        assert Ledger.open(ledger, witness=witness_folder()).book().max_epsilon <= 3, "made before the code is used"
+        raise FederationError("the server cannot be reached")
+
+    ledger = tmp_path / "home" / "device" / "ledger.json"
+    monkeypatch.setattr(enrolment, "enrol", refuse)
+    assert join(pictures, "--max-epsilon", "3") == 7
+    assert not ledger.exists() and not list(witness_folder().glob("*.json"))
+    assert main(["privacy"]) == 0
+    monkeypatch.setattr(enrolment, "enrol", works)
+    assert join(pictures, "--max-epsilon", "20") == 0
+    assert main(["leave"]) == 0
+    monkeypatch.setattr(enrolment, "enrol", refuse)  # a ledger that was there stays, and its limit goes down for good
+    assert join(pictures, "--max-epsilon", "3") == 7
+    assert Ledger.open(ledger, witness=witness_folder()).book().max_epsilon == 3
+
+
 def test_leaving_removes_all_but_the_ledger_and_the_pictures(
     pictures: list[str], server: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

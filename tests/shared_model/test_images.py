@@ -240,8 +240,8 @@ def test_not_a_picture(tmp_path: Path) -> None:
     assert "not a picture" in _load_error(tmp_path / "text.jpg").message
 
 
-def test_heic_says_what_to_do() -> None:
-    assert "HEIC" in _load_error(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").hint
+def test_damaged_avif_and_videos_say_what_to_do() -> None:
+    assert "JPEG" in _load_error(b"\0\0\0\x18ftypavif\0\0\0\0mif1avif").hint
     assert "CLIP.mp4" in _load_error(b"\0\0\0\x18ftypisom\0\0\0\0isomiso2").hint
 
 

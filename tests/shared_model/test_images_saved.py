@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from shared_model import images
+from shared_model import folders, images
 from shared_model.errors import InputError, PictureError, StorageError
 from tests.shared_model.files import encoded, noise
 
@@ -153,7 +153,7 @@ def test_nothing_found(items: list[str], tmp_path: Path) -> None:
 
 @given(st.lists(st.text(alphabet="ab019²٣.", min_size=1, max_size=8), max_size=6))
 def test_natural_order_never_fails(names: list[str]) -> None:
-    ordered = sorted([Path(name) for name in names], key=images._natural_key)
+    ordered = sorted([Path(name) for name in names], key=folders._natural_key)
     assert sorted(map(str, ordered)) == sorted(str(Path(name)) for name in names)
 
 

@@ -59,6 +59,9 @@ def test_texts_and_numbers() -> None:
     assert seeker.scan("in lisbon".encode("utf-16-le")) == [Finding("name", "raw")]
     for form in (struct.pack("<d", 0.4321987), struct.pack(">f", 0.4321987), b"0.432199", b"loss 0.4322"):
         assert seeker.scan(b"\x00" + form) == [Finding("loss", "raw")]
+    for near in (b"flwr-timestamp: 2026-11-30T04:22:10.432217+00:00", b"10.4322"):  # of another number
+        assert seeker.scan(near) == []
+        assert seeker.scan(near + b" loss=0.4322") == [Finding("loss", "raw")]
 
 
 def test_layers_are_told() -> None:

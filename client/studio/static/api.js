@@ -71,6 +71,11 @@ export async function remove(path) {
 
 /** Hand a picture file to the studio; it answers with id, name, width and height. */
 export async function upload(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new StudioError("The picture cannot be read", "if it is a folder, drop the pictures in it instead", 0);
+  }
   const headers = { "X-Easel-Name": encodeURIComponent(file.name ?? "") };
   return (await send("/api/photos", { method: "POST", body: file, headers })).json();
 }

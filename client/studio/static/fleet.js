@@ -32,7 +32,7 @@ function member({ server, name, taking_part: now, note, problem, photos, art, fo
     : [
         element("strong", {}, state(now, note)),
         element("p", {}, `Fleet: ${server}. It knows this device as “${name}”.`),
-        note ? element("p", { class: "told" }, sentence(note)) : null,
+        note && note !== "taking part" ? element("p", { class: "told" }, sentence(note)) : null,
         photos ? element("p", { class: "told" }, `Trains on photos in ${photos} and pictures in ${art}.`) : null,
       ];
   const part = button(now ? "Stop taking part" : "Take part while the studio is open", () => takePart(!now, again), {

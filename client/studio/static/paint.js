@@ -105,7 +105,7 @@ export const takeSample = guarded(async (number) => open(await post(`/api/sample
 export async function open(photo) {
   const view = await picture(`/api/photos/${photo.id}/view`);
   settle();
-  if (photo.more) tell(`${photo.name} holds several pictures; the first is painted.`);
+  if (photo.more) tell(`${photo.name} holds several pictures; one of them is painted.`);
   work.photo = photo;
   $("compare").style.setProperty("--ratio", photo.width / photo.height);
   $("after").hidden = true;

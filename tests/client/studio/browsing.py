@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +71,16 @@ def drop(page: Any, target: str, *pictures: bytes) -> None:
     )
     for kind in ("dragenter", "dragover", "drop"):
         page.dispatch_event(target, kind, {"dataTransfer": transfer})
+
+
+def drop_from_disk(page: Any, target: str, *paths: Path) -> None:
+    """Drop files and folders as they come from the desktop: the page gets what the browser makes of their paths."""
+    box = page.locator(target).bounding_box()
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **place, "data": data})
 
 
 def enter(visit: Visit, gate: Gate) -> Any:

@@ -21,9 +21,21 @@ from PIL import Image
 
 from client.atelier import Atelier
 from client.studio.gate import Gate
+from shared_model import heic
 from shared_model.head import Head
 from shared_model.samples import sample_photos
-from tests.client.studio.browsing import PAINTED, PHONE, Visit, as_file, as_png, drop, enter, overflow
+from tests.client.studio.browsing import (
+    PAINTED,
+    PHONE,
+    Visit,
+    as_file,
+    as_png,
+    drop,
+    drop_from_disk,
+    enter,
+    overflow,
+)
+from tests.shared_model.heic_files import sample
 
 
 def test_drop_paint_compare_and_download(visit: Visit, gate: Gate, picture: bytes, tmp_path: Path) -> None:
@@ -239,7 +251,40 @@ def test_a_photo_that_opens_ends_complaints_about_others(visit: Visit, gate: Gat
     moving, frames = io.BytesIO(), [Image.new("RGB", (40, 30), color) for color in ("teal", "gold")]
     frames[0].save(moving, "GIF", save_all=True, append_images=frames[1:])
     page.set_input_files("#photo-file", [as_file(moving.getvalue(), "wave.gif")])
-    page.wait_for_selector(".toast.good >> text=wave holds several pictures; the first is painted")
+    page.wait_for_selector(".toast.good >> text=wave holds several pictures; one of them is painted")
     page.wait_for_selector(PAINTED)
     assert not page.query_selector_all(".toast:not(.good)")
     visit.check(gate, refusals=True)
+
+
+def test_what_is_dropped_from_the_desktop_and_is_no_photo_is_named(visit: Visit, gate: Gate, tmp_path: Path) -> None:
+    page = enter(visit, gate)
+    (tmp_path / "trip").mkdir()
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "cut.heic").write_bytes(sample("color")[:900])
+    for name, said in [
+        ("trip", "trip cannot be read"),
+        ("notes.txt", "notes.txt is not a picture"),
+        ("empty.jpg", "empty.jpg is empty"),
+        ("cut.heic", "cut.heic is damaged" if heic.installed() else "cut.heic is a HEIC photo"),
+    ]:
+        drop_from_disk(page, "#drop-photo", tmp_path / name)
+        page.wait_for_selector(f".toast >> text={said}")
+    assert "drop the pictures in it" in page.inner_text(".toast >> nth=0")
+    drop_from_disk(page, "#drop-photo", tmp_path / "trip", tmp_path / "notes.txt")  # two: pictures of a style
+    page.wait_for_selector("#style-dialog .toast >> text=notes.txt is not a picture")
+    page.wait_for_selector("#style-dialog .toast >> text=trip cannot be read")
+    visit.check(gate, refusals=True)
+
+
+def test_heic_is_dropped_painted_and_shown(visit: Visit, gate: Gate, tmp_path: Path) -> None:
+    if not heic.installed():
+        pytest.skip("pi-heif is not installed")
+    page = enter(visit, gate)
+    (tmp_path / "IMG_1.HEIC").write_bytes(sample("color"))
+    drop_from_disk(page, "#drop-photo", tmp_path / "IMG_1.HEIC")
+    page.wait_for_selector(PAINTED)
+    assert page.get_attribute("#before", "alt") == "The photo IMG_1"
+    assert page.evaluate("document.getElementById('before').naturalWidth") == 64
+    visit.check(gate)
