@@ -115,8 +115,8 @@ class HeadConfig:
         How much of the photo's hues a painting has, pixel by pixel, as far as it is not in the owner's palette, 0 to 1.
     softness
         What look-ups do not see: patches and photo are compared through a blur of this deviation, in pixels.
-        Above 0 (broad heads of earlier versions) the owner's strokes are taken over whole, wherever they fit broadly (Image Analogies;
-        Hertzmann et al. 2001), hardly blending where they overlap. 0: every mark counts.
+        Above 0 (broad heads of earlier versions) the owner's strokes are taken over whole, wherever they fit
+        broadly (Image Analogies; Hertzmann et al. 2001), hardly blending where they overlap. 0: every mark counts.
     bias
         How far a patch takes over the mean color of what it replaces, 0 to 1, and so is chosen for its strokes more
         than for its tone (Darabi et al. 2012, Image Melding). The coarsest of several levels has none: color breaks
