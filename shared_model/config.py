@@ -115,7 +115,7 @@ class HeadConfig:
         How much of the photo's hues a painting has, pixel by pixel, as far as it is not in the owner's palette, 0 to 1.
     softness
         What look-ups do not see: patches and photo are compared through a blur of this deviation, in pixels.
-        Above 0 (broad heads of earlier versions) the owner's strokes are taken over whole, wherever they fit
+        Above 0 (broad heads of before, faces to sketches) the owner's strokes are taken over whole, wherever they fit
         broadly (Image Analogies; Hertzmann et al. 2001), hardly blending where they overlap. 0: every mark counts.
     bias
         How far a patch takes over the mean color of what it replaces, 0 to 1, and so is chosen for its strokes more
