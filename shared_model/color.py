@@ -3,7 +3,9 @@
 First the closed-form optimal transport between two Gaussians (Monge-Kantorovich; Pitie & Kokaram
 2007, eq. 4): it turns the photo's mean and covariance into the paintings' and changes colors as
 little as possible while doing so. Then half of one step of sliced transport (Pitie et al. 2007)
-along the paintings' own principal axes of color, for palettes that are no bell curve. What painting
+along the paintings' own principal axes of color, for palettes that are no bell curve. Both move means and
+spreads, so the ends of a lopsided photo (a face before a black ground) would land outside of the palette: hues are
+bent back into it, and where light and dark are all that the paintings have, photos keep them apart. What painting
 does to a palette on the way (patches blend, strokes fade) is made up for at the end, halfway: :func:`nearer`.
 """
 
@@ -25,6 +27,10 @@ _FLOOR = 3e-4  # added to every variance: greyscale or single-colored pictures s
 _NEARER = 0.5  # how far a finished painting's mean and covariance are moved back onto the paintings'
 _STRETCH = 1.5  # most by which that may stretch or squeeze an axis of color, were it moved all the way
 _SHARE = 0.5  # how far tones move onto the paintings': all the way, skies break into bands
+_GRAY = 0.005  # of its variance that the palette of a picture without hues has beside light and dark, at most
+_OVERSHOOT = 0.1  # of its range by which a gray palette is overshot before the photo's tones are fitted into it whole
+_BEYOND = 0.2  # of the paintings' farthest hues: by so much a photo's may be beyond them, and the more the less
+_LEAST_HUE = 0.004  # what counts as the farthest hue of pictures that have none
 _SOFT = 0.05  # of its inputs a tone curve is averaged over: the grain of an overexposed sky stays grain
 _PAPER = 0.75  # a palette is paper and ink where this much of it lies within a tenth of its range ...
 _BRIGHT, _CONTRAST = 0.7, 0.15  # ... and that paper is this bright, and this much brighter than the ink
@@ -116,15 +122,45 @@ def mapping(guide: Tensor, stats: ColorStats) -> Callable[[Tensor], Tensor]:
     matrix, own = _line(source, stats)
     axes, center = stats.axes.to(guide), stats.mean.to(guide)[:, None]
     turned = axes @ matrix
-    tones = soften(curve(quantiles(turned @ (sample(source) - own), TONES), stats.tones.to(guide)), _SOFT)
+    before, wanted = quantiles(turned @ (sample(source) - own), TONES), stats.tones.to(guide)
+    tones = soften(curve(before, wanted), _SOFT)
+    slope, offset = _fitted(torch.lerp(before, follow(before, tones), _SHARE)[-1], wanted[-1], _grayness(stats))
 
     def move(x: Tensor) -> Tensor:
         along = turned @ (x[0].flatten(1) - own)
-        moved = axes.T @ torch.lerp(along, follow(along, tones), _SHARE) + center
-        moved = moved.clamp(0.0, 1.0).view_as(x)
+        along = torch.lerp(along, follow(along, tones), _SHARE)
+        along = torch.cat([_bent(along[:-1], wanted[:-1]), slope * along[-1:] + offset])
+        moved = (axes.T @ along + center).clamp(0.0, 1.0).view_as(x)
         return moved if stats.share == 1 else torch.lerp(x, moved, stats.share)
 
     return move
+
+
+def _grayness(stats: ColorStats) -> float:
+    """Return 1 where light and dark are all that pictures have, 0 where they have hues."""
+    main = float(stats.axes[-1] @ stats.covariance @ stats.axes[-1])
+    return min(1.0, max(0.0, 1 - (1 - main / max(float(stats.covariance.trace()), 1e-9)) / _GRAY))
+
+
+def _fitted(reached: Tensor, wanted: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Slope and offset that take tones ``(TONES,)`` that overshoot ``wanted`` back into them, a ``share`` of the way.
+
+    Means and spreads say nothing of a gray palette's ends: most of a drawing is paper, so the half of a dark photo
+    that matters would be paper too. The ends are moved onto the ends then, and what lies between stays apart.
+    """
+    low, high, lowest, highest = reached[1], reached[-2], wanted[1], wanted[-2]
+    span = (highest - lowest).clamp_min(1e-4)
+    overshoot = torch.maximum(high - highest, lowest - low) / span
+    part = share * (overshoot / _OVERSHOOT).clamp(0.0, 1.0)
+    slope = span / (high - low).clamp_min(1e-4)
+    return 1 + part * (slope - 1), part * (lowest - slope * low)
+
+
+def _bent(hues: Tensor, wanted: Tensor) -> Tensor:
+    """Bend ``(2, n)`` colors along the lesser axes smoothly back towards the range of ``wanted`` ``(2, TONES)``."""
+    farthest = torch.where(hues > 0, wanted[:, -1:], -wanted[:, :1]).clamp_min(_LEAST_HUE)
+    room, beyond = _BEYOND * farthest, (hues.abs() - farthest).clamp_min(0.0)
+    return hues.sign() * (hues.abs() - beyond + room * torch.tanh(beyond / room))
 
 
 def transfer(x: Tensor, stats: ColorStats) -> Tensor:

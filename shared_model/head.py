@@ -33,7 +33,7 @@ from shared_model.pieces import crops, patches
 from shared_model.provenance import check_origin, read_copies, thumbnail
 from shared_model.pyramid import halve, luminance, pyramid, resize_like
 from shared_model.samples import sample_photos
-from shared_model.surface import CONTRASTS, VALUES, Surface
+from shared_model.surface import CONTRASTS, LIGHTS, VALUES, Surface
 
 if TYPE_CHECKING:
     from shared_model.backbone import Backbone
@@ -240,9 +240,9 @@ class Head:
         return nearer(self.finish(painted), self.color)
 
     def _roughness(self, level: int, like: Tensor, along: Tensor, trail: Tensor, generator: torch.Generator) -> Tensor:
-        """Noise ``(1, 1, H, W)`` drawn out along the shapes: it breaks flat areas up into strokes."""
+        """Noise ``(1, 1, H, W)`` drawn out along the shapes: flat areas break up into strokes, as their tone does."""
         noise = torch.randn(1, 1, *along.shape[-2:], generator=generator).to(like.device)
-        return self.config.roughness * self.surface.deviation(level) * resize_like(bristles(noise, trail), like)
+        return self.config.roughness * self.surface.strength(level, like) * resize_like(bristles(noise, trail), like)
 
     def _priced(self) -> Head:
         """Set the price of every patch from how far it lies from what photos ask for."""
@@ -274,6 +274,7 @@ class Head:
             "color.tones": self.color.tones,
             "surface.contrast": self.surface.contrast,
             "surface.values": self.surface.values,
+            "surface.lights": self.surface.lights,
             "modulation": self.modulation,
         }
         for i, level in enumerate(self.levels):
@@ -339,6 +340,7 @@ class Head:
                 surface=Surface(
                     tensors["surface.contrast"].view(BANDS, CONTRASTS),
                     tensors["surface.values"].view(BANDS, 3, VALUES),
+                    tensors.get("surface.lights", torch.ones(BANDS, LIGHTS)).view(BANDS, LIGHTS),  # older heads: none
                 ),
                 levels=levels,
                 modulation=tensors["modulation"].flatten(),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shared_model.color import TONES
 from shared_model.config import HeadConfig
-from shared_model.surface import CONTRASTS, VALUES
+from shared_model.surface import CONTRASTS, LIGHTS, VALUES
 
 __all__ = ["BANDS", "MAX_MODULATION", "check_count", "check_tensors", "check_text"]
 
@@ -42,6 +42,8 @@ def check_tensors(tensors: Mapping[str, Tensor], config: HeadConfig) -> None:
     }
     for name, shape in fixed.items():
         _check_numbers(name, tensors[name], shape)
+    if "surface.lights" in tensors:  # older heads have none
+        _check_numbers("surface.lights", tensors["surface.lights"], (BANDS, LIGHTS))
     modulation = tensors["modulation"]
     _check_numbers("modulation", modulation, (modulation.numel(),))
     if modulation.numel() > MAX_MODULATION:

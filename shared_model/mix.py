@@ -145,6 +145,7 @@ def _mixed(parts: Sequence[Head], weights: Sequence[float], *, name: str) -> Mix
         surface=Surface(
             _mean([part.surface.contrast for part in parts], weights),
             _mean([part.surface.values for part in parts], weights),
+            _mean([part.surface.lights for part in parts], weights),
         ),
         levels=largest.levels,
         modulation=_mean([part.modulation for part in parts], weights),

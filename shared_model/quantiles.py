@@ -63,6 +63,7 @@ def soften(along: Curve, share: float) -> Curve:
 def follow(rows: Tensor, along: Curve) -> Tensor:
     """Move every value of ``(C, n)`` along its row's :func:`curve`; values outside end where the curve ends."""
     low, step, nodes = along
-    place = ((rows - low) / step).clamp(0, _BINS - 1e-3)
-    cell = place.long().clamp(0, _BINS - 1)  # NaN has no cell: it stays NaN instead of leading out of the table
+    bins = nodes.shape[1] - 1
+    place = ((rows - low) / step).clamp(0, bins - 1e-3)
+    cell = place.long().clamp(0, bins - 1)  # NaN has no cell: it stays NaN instead of leading out of the table
     return torch.lerp(nodes.gather(1, cell), nodes.gather(1, cell + 1), place - cell)

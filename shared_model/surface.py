@@ -8,6 +8,9 @@ painting's quiet places, in their own strokes), then a curve per value and chann
 1995, on Laplacian bands; exact one-dimensional optimal transport). Nothing is moved in space, and
 nothing is strengthened more than quiet places are: paint is everywhere, so what is strong in the busy
 places of a picture alone (the contours of a print) is not paint, and has no business in a photo's sand.
+
+Paint is everywhere, but not in every tone: paper is left white and dark cloth is hatched. A head also
+remembers how strong marks are by the light of their place (:meth:`Surface.strength`).
 """
 
 from __future__ import annotations
@@ -18,12 +21,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared_model.pyramid import bands, box, collapse, decompose, luminance
+from shared_model.pyramid import bands, box, collapse, decompose, luminance, pyramid
 from shared_model.quantiles import curve, follow, quantiles, sample
 
-__all__ = ["CONTRASTS", "VALUES", "Surface"]
+__all__ = ["CONTRASTS", "LIGHTS", "VALUES", "Surface"]
 
 CONTRASTS, VALUES = 33, 129  # quantiles kept per band: of local contrast, and of values per channel
+LIGHTS = 17  # tones from black to white at which the strength of marks is kept
+_LIGHT_WIDTH, _LIGHT_RADIUS = 0.06, 3  # a tone is a bell curve this wide around the mean of 7 x 7 pixels of its band
+_LIGHT_PRIOR = 0.01  # of all pixels: so many with marks of ordinary strength are counted with every tone
+_LIVELIEST = 1.5  # most by which a tone's marks count as stronger than others
 _RADIUS = 2  # local contrast is taken over a square of 5 x 5 pixels of its band
 _LOWEST_GAIN = 0.3
 _HIGHEST_GAINS = (3.0, 3.0, 2.5, 1.7, 1.3)  # finest band first; coarse bands hold shapes: no blotches on skin
@@ -41,10 +48,13 @@ class Surface:
         ``(bands, CONTRASTS)`` quantiles of local luminance contrast.
     values
         ``(bands, 3, VALUES)`` quantiles of the band's red, green and blue.
+    lights
+        ``(bands, LIGHTS)`` strength of the band's marks in places from black to white, over that of all its marks.
     """
 
     contrast: Tensor
     values: Tensor
+    lights: Tensor
 
     @staticmethod
     def of(pictures: Sequence[Tensor], *, count: int = len(_HIGHEST_GAINS)) -> Surface:
@@ -54,15 +64,26 @@ class Surface:
             quantiles(torch.cat([sample(_contrast(d[i])) for d in details], -1), CONTRASTS)[0] for i in range(count)
         ]
         values = [quantiles(torch.cat([sample(d[i][0].flatten(1)) for d in details], -1), VALUES) for i in range(count)]
-        return Surface(torch.stack(contrast), torch.stack(values))
+        return Surface(torch.stack(contrast), torch.stack(values), _lights(pictures, details))
 
     def to(self, device: torch.device) -> Surface:
         """Return a copy on ``device``."""
-        return Surface(self.contrast.to(device), self.values.to(device))
+        return Surface(self.contrast.to(device), self.values.to(device), self.lights.to(device))
 
     def deviation(self, band: int) -> float:
         """Return the root mean square of a band's values, all channels together."""
         return float(self.values[band].square().mean().sqrt())
+
+    def strength(self, band: int, picture: Tensor) -> Tensor:
+        """Return how strong the owner's marks of a band are where it is as light as in ``picture`` at its scale.
+
+        ``(1, 3, H, W)`` to ``(1, 1, H, W)``: root mean square over all channels, from :meth:`deviation` down to next
+        to nothing (a drawing's paper) and up to one and a half times.
+        """
+        light = box(luminance(picture), _LIGHT_RADIUS)
+        nodes = self.lights[band][None]
+        low, step = torch.zeros_like(nodes[:, :1]), torch.full_like(nodes[:, :1], 1 / (LIGHTS - 1))
+        return self.deviation(band) * follow(light.flatten(1), (low, step, nodes)).view_as(light)
 
     def finish(self, picture: Tensor) -> Tensor:
         """Give a picture the owner's marks' strength, place by place and value by value.
@@ -98,6 +119,21 @@ class Surface:
         quiet = self.contrast[:3, CONTRASTS // 2].square().sum().sqrt()
         within, slack = picture.clamp(0, 1), _SLACK * quiet
         return torch.minimum(torch.maximum(finished, -_highest(-within) - slack), _highest(within) + slack)
+
+
+def _lights(pictures: Sequence[Tensor], details: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Strength of marks by the light of their place, ``(bands, LIGHTS)``, from pictures and their bands."""
+    tones = torch.linspace(0, 1, LIGHTS)[:, None]
+    result = []
+    for i in range(len(details[0])):
+        power = torch.cat([d[i].square().mean(1).flatten() for d in details])
+        scaled = (pyramid(picture.float(), i + 1)[-1] for picture in pictures)
+        light = torch.cat([box(luminance(picture), _LIGHT_RADIUS).flatten() for picture in scaled])
+        power, light = sample(torch.stack([power, light]))
+        near = torch.exp(-0.5 * ((light - tones) / _LIGHT_WIDTH) ** 2)
+        prior, mean = _LIGHT_PRIOR * light.numel(), power.mean().clamp_min(1e-12)
+        result.append(((near @ power / mean + prior) / (near.sum(1) + prior)).sqrt().clamp_max(_LIVELIEST))
+    return torch.stack(result)
 
 
 def _highest(x: Tensor) -> Tensor:

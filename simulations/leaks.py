@@ -256,7 +256,9 @@ def _numbers(label: str, tensor: Tensor) -> dict[str, bytes]:
 
 def _tensors(head: Head) -> dict[str, Tensor]:
     found = {"palette": head.color.mean, "covariance": head.color.covariance, "tones": head.color.tones}
-    found |= {"contrast": head.surface.contrast, "values": head.surface.values, "modulation": head.modulation}
+    surface = head.surface
+    found |= {"contrast": surface.contrast, "values": surface.values, "lights": surface.lights}
+    found["modulation"] = head.modulation
     for number, level in enumerate(head.levels):
         names = ("patches", "center", "basis", "price", "keys")
         found |= {f"level {number} {name}": getattr(level, name) for name in names}

@@ -34,7 +34,7 @@ class _WithHead(nn.Module):
         self._ink = head.color.ink_share()
         for name in ("mean", "covariance", "axes", "tones"):
             self.register_buffer(f"color_{name}", getattr(head.color, name))
-        for name in ("contrast", "values"):
+        for name in ("contrast", "values", "lights"):
             self.register_buffer(f"surface_{name}", getattr(head.surface, name))
         for i, level in enumerate(head.levels):
             for name in ("patches", "center", "basis", "price"):
@@ -46,7 +46,8 @@ class _WithHead(nn.Module):
         buffer = self.get_buffer
         mean, covariance, axes, tones = (buffer(f"color_{name}") for name in ("mean", "covariance", "axes", "tones"))
         color = Palette(mean, covariance, axes, tones, self._head.color.share, self._ink)
-        surface = Marks(buffer("surface_contrast"), buffer("surface_values"), self._deviations)
+        contrast, values, lights = (buffer(f"surface_{name}") for name in ("contrast", "values", "lights"))
+        surface = Marks(contrast, values, lights, self._deviations)
         levels = tuple(
             Patches(*(buffer(f"level{i}_{name}") for name in ("patches", "center", "basis", "price")))
             for i in range(len(self._head.levels))

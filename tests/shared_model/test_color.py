@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from shared_model.color import ColorStats, nearer, transfer
+from shared_model.pyramid import luminance
 
 
 def test_transfer_reaches_mean_and_covariance(picture: Callable[..., Tensor]) -> None:
@@ -65,3 +66,42 @@ def test_a_single_colored_painting_stays_finite_and_in_range(value: float, pictu
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_overflow_stay_so_for_the_engine_to_refuse(value: float, picture: Callable[..., Tensor]) -> None:
     assert not bool(torch.isfinite(nearer(torch.full((1, 3, 5, 7), value), ColorStats.of([picture(4)]))).all())
+
+
+def _lopsided() -> Tensor:
+    """A dark ground with a small face of five tones, in color."""
+    photo = torch.full((1, 3, 80, 100), 0.08) + 0.02 * torch.rand(1, 3, 80, 100)
+    for i, tone in enumerate((0.35, 0.45, 0.55, 0.65, 0.75)):
+        photo[:, :, 30:50, 40 + 4 * i : 44 + 4 * i] = tone * torch.tensor([1.0, 0.8, 0.7]).view(3, 1, 1)
+    return photo
+
+
+def _drawing(tint: float = 0.0) -> Tensor:
+    """Bright paper, a fifth of it hatched in all grays; with a tint, half of the paper is blue."""
+    page = torch.full((1, 3, 80, 100), 0.95)
+    page[:, :, :, :20] = torch.linspace(0.1, 0.9, 80)[:, None]
+    page[:, 0, 40:] -= tint
+    return page
+
+
+def test_a_face_before_a_black_ground_keeps_its_tones_in_a_drawing() -> None:
+    photo, stats = _lopsided(), ColorStats.of([_drawing()])
+    moved = transfer(photo, stats)
+    face = luminance(moved)[0, 0, 30:50, 40:60].mean(0)[2::4]
+    assert bool((face.diff() > 0.02).all()), face  # all five apart; means and spreads alone make all of them paper
+    assert float(face[-1]) <= 0.97
+    assert float(luminance(moved)[0, 0, :20].mean()) < 0.5  # and the ground stays dark
+    lifted = transfer(photo, replace(stats, covariance=stats.covariance + torch.diag(torch.tensor([0.01, 0.0, 0.0]))))
+    assert float(luminance(lifted)[0, 0, 30:50, 44:60].mean()) > float(face[1:].mean())  # with hues: as always
+
+
+def test_hues_stay_within_the_paintings() -> None:
+    generator = torch.Generator().manual_seed(6)
+    gray = torch.rand(1, 1, 80, 100, generator=generator).expand(1, 3, 80, 100)
+    photo = gray.clone()
+    photo[:, :, :10, :10] = torch.tensor([1.0, 0.4, 0.0]).view(3, 1, 1)  # a small orange helmet
+    moved = transfer(photo, ColorStats.of([gray]))
+    assert float((moved - luminance(moved)).abs().max()) < 0.012
+    painting = torch.rand(1, 3, 80, 100, generator=generator)
+    colorful = transfer(painting, ColorStats.of([painting]))
+    assert float((colorful - painting).abs().mean()) < 0.01  # and what lies within is left alone

@@ -209,6 +209,15 @@ def test_heads_of_earlier_versions_remember_nothing_and_still_paint(head: Head, 
     assert Head.from_bytes(older.to_bytes()).levels[0].origin is None
 
 
+def test_heads_of_earlier_versions_break_all_tones_up_alike(head: Head, picture: Pictures) -> None:
+    older = Head.from_bytes(_without(head.to_bytes(), "lights"))
+    assert torch.equal(older.surface.lights, torch.ones_like(head.surface.lights))
+    again = Head.from_bytes(head.to_bytes())
+    assert torch.equal(again.surface.lights, head.surface.lights)
+    strength = older.surface.strength(0, picture(1))
+    assert torch.allclose(strength, torch.full_like(strength, older.surface.deviation(0)))
+
+
 def test_a_forgetful_head_holds_no_small_copy_and_paints_the_same(head: Head, picture: Pictures) -> None:
     bare = forget(head)
     assert torch.equal(bare.draft(picture(1)).painted, head.draft(picture(1)).painted)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from shared_model.pyramid import bands
-from shared_model.surface import CONTRASTS, VALUES, Surface
+from shared_model.surface import CONTRASTS, LIGHTS, VALUES, Surface
 
 Pictures = Callable[..., Tensor]
 
@@ -93,3 +93,29 @@ def test_a_strong_edge_gets_no_halo() -> None:
     mark = float(surface.contrast[:3, CONTRASTS // 2].square().sum().sqrt())
     assert float(done.max()) <= 0.6 + 2 * mark + 1e-5 and float(done.min()) >= 0.4 - 2 * mark - 1e-5
     assert bool(done[..., 40:88].diff(dim=-1).abs().amax() > 0.1)  # the edge itself stays
+
+
+def test_marks_are_as_strong_as_the_tone_has_them() -> None:
+    generator = torch.Generator().manual_seed(4)
+    paper = torch.full((1, 3, 160, 160), 0.95)
+    hatched = 0.3 + 0.1 * torch.randn(1, 1, 160, 160, generator=generator).expand(1, 3, 160, 160)
+    surface = Surface.of([paper, hatched], count=3)
+    assert surface.lights.shape == (3, LIGHTS) and 0 < float(surface.lights.min()) <= float(surface.lights.max()) <= 1.5
+    photo = torch.full((1, 3, 64, 96), 0.95)
+    photo[..., 48:] = 0.3
+    for band in range(2):
+        strength = surface.strength(band, photo)
+        assert strength.shape == (1, 1, 64, 96)
+        bare, cloth = float(strength[..., 8:40].mean()), float(strength[..., 56:88].mean())
+        assert bare < 0.4 * cloth and cloth > surface.deviation(band)
+
+
+def test_where_tones_tell_nothing_marks_are_of_ordinary_strength() -> None:
+    surface = Surface.of([_painting()], count=2)
+    blank = Surface(surface.contrast, surface.values, torch.ones(2, LIGHTS))
+    photo = torch.rand(1, 3, 40, 50, generator=torch.Generator().manual_seed(5))
+    assert torch.allclose(blank.strength(1, photo), torch.full((1, 1, 40, 50), surface.deviation(1)), atol=1e-6)
+    flat = Surface.of([torch.full((1, 3, 64, 64), 0.5)], count=2)  # no marks at all
+    assert bool(flat.strength(0, photo).isfinite().all())
+    missing = surface.lights[0, [0, -1]]  # tones that the picture does not have
+    assert torch.allclose(missing, torch.ones(2), atol=0.1)

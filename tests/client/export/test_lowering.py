@@ -56,7 +56,7 @@ def test_a_dictionary_finds_and_paints_the_same(stride: int, tiny_head: Head) ->
 def test_marks_know_their_deviations(tiny_head: Head) -> None:
     surface = tiny_head.surface
     known = tuple(surface.deviation(band) for band in range(len(surface.values)))
-    marks = Marks(surface.contrast, surface.values, known)
+    marks = Marks(surface.contrast, surface.values, surface.lights, known)
     assert isinstance(marks, Surface)
     assert [marks.deviation(i) for i in range(5)] == list(known)
 
