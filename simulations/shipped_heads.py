@@ -47,14 +47,15 @@ class Manner:
 
 
 # Chosen by eye, on faces, a bird and a crowd (docs/model.md): in the photo's own colors unless the manner has colors
-# of its own. Ink takes over little of a place's mean color, or it would be gray; dabs of broken color likewise.
+# of its own. Ink takes over little of a place's mean color, or it would be gray; dabs of broken color and a cartoon's
+# even areas likewise.
 _BROAD = STROKES["broad"]
 _INK = replace(_BROAD, bias=0.3, abstraction=0.7)
-_EVEN = HeadConfig(atoms=1024, abstraction=1.0, palette=0.0, hand=0.5, tone=0.02)
+_FREE = HeadConfig(atoms=1024, abstraction=1.0, palette=0.0)
 MANNERS = {
     "cartoon": Manner(
         Style("cartoon", palette="natural", stroke=1.2, seed=1),
-        replace(_EVEN, levels=2, roughness=0.0, surface=0.3),
+        replace(_FREE, roughness=0.0, sharpness=4.0, bias=0.15, tone=0.15, hues=1.0, structure=0.7, hand=0.0),
         hues=True,
     ),
     "impressionist": Manner(
@@ -72,7 +73,7 @@ MANNERS = {
     ),
     "watercolor": Manner(
         Style("watercolor", palette="natural", stroke=1.4, seed=5),
-        replace(_EVEN, roughness=0.3, surface=0.5, tone=0.0),
+        replace(_FREE, patch=9, roughness=0.9, bias=0.3, tone=0.2, hues=0.9, structure=0.5, hand=0.2),
         hues=True,
     ),
     "woodcut": Manner(Style("woodcut", palette="earth", stroke=1.4, seed=6), replace(_INK, tone=0.1, structure=0.7)),
