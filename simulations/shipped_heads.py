@@ -55,7 +55,7 @@ _FREE = HeadConfig(atoms=1024, abstraction=1.0, palette=0.0)
 MANNERS = {
     "cartoon": Manner(
         Style("cartoon", palette="natural", stroke=1.2, seed=1),
-        replace(_FREE, roughness=0.0, sharpness=4.0, bias=0.15, tone=0.15, hues=1.0, structure=0.7, hand=0.0),
+        replace(_FREE, abstraction=0.8, roughness=0.0, sharpness=4.0, bias=0.15, tone=0.08, hues=1.0),
         hues=True,
     ),
     "impressionist": Manner(
@@ -73,7 +73,7 @@ MANNERS = {
     ),
     "watercolor": Manner(
         Style("watercolor", palette="natural", stroke=1.4, seed=5),
-        replace(_FREE, patch=9, roughness=0.9, bias=0.3, tone=0.2, hues=0.9, structure=0.5, hand=0.2),
+        replace(_FREE, patch=9, roughness=0.9, bias=0.5, tone=0.08, hues=0.9),
         hues=True,
     ),
     "woodcut": Manner(Style("woodcut", palette="earth", stroke=1.4, seed=6), replace(_INK, tone=0.1, structure=0.7)),
