@@ -81,6 +81,11 @@ class ColorStats:
             return 0.0
         return float(((tones - tones[paper]).abs() > 0.3 * span).float().mean().clamp_min(0.005))
 
+    def grayness(self) -> float:
+        """Return 1 where light and dark are all that pictures have, 0 where they have hues."""
+        main = float(self.axes[-1] @ self.covariance @ self.axes[-1])
+        return min(1.0, max(0.0, 1 - (1 - main / max(float(self.covariance.trace()), 1e-9)) / _GRAY))
+
 
 def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean ``(3,)`` and covariance ``(3, 3)`` of ``(3, n)``."""
@@ -124,7 +129,7 @@ def mapping(guide: Tensor, stats: ColorStats) -> Callable[[Tensor], Tensor]:
     turned = axes @ matrix
     before, wanted = quantiles(turned @ (sample(source) - own), TONES), stats.tones.to(guide)
     tones = soften(curve(before, wanted), _SOFT)
-    slope, offset = _fitted(torch.lerp(before, follow(before, tones), _SHARE)[-1], wanted[-1], _grayness(stats))
+    slope, offset = _fitted(torch.lerp(before, follow(before, tones), _SHARE)[-1], wanted[-1], stats.grayness())
 
     def move(x: Tensor) -> Tensor:
         along = turned @ (x[0].flatten(1) - own)
@@ -134,12 +139,6 @@ def mapping(guide: Tensor, stats: ColorStats) -> Callable[[Tensor], Tensor]:
         return moved if stats.share == 1 else torch.lerp(x, moved, stats.share)
 
     return move
-
-
-def _grayness(stats: ColorStats) -> float:
-    """Return 1 where light and dark are all that pictures have, 0 where they have hues."""
-    main = float(stats.axes[-1] @ stats.covariance @ stats.axes[-1])
-    return min(1.0, max(0.0, 1 - (1 - main / max(float(stats.covariance.trace()), 1e-9)) / _GRAY))
 
 
 def _fitted(reached: Tensor, wanted: Tensor, share: float) -> tuple[Tensor, Tensor]:

@@ -198,10 +198,15 @@ class Marks(Surface):
 
 @dataclass(frozen=True)
 class Palette(ColorStats):
-    """Colors that know their share of ink as a plain number."""
+    """Colors that know their share of ink, and how gray they are, as plain numbers."""
 
     ink: float = 0.0
+    gray: float = 0.0
 
     def ink_share(self) -> float:
         """Like the original."""
         return self.ink
+
+    def grayness(self) -> float:
+        """Like the original."""
+        return self.gray

@@ -31,7 +31,7 @@ class _WithHead(nn.Module):
         super().__init__()
         self._head = head
         self._deviations = tuple(head.surface.deviation(band) for band in range(len(head.surface.values)))
-        self._ink = head.color.ink_share()
+        self._plain = head.color.share, head.color.ink_share(), head.color.grayness()
         for name in ("mean", "covariance", "axes", "tones"):
             self.register_buffer(f"color_{name}", getattr(head.color, name))
         for name in ("contrast", "values", "lights"):
@@ -45,7 +45,7 @@ class _WithHead(nn.Module):
         """Return the head with its numbers taken from the buffers."""
         buffer = self.get_buffer
         mean, covariance, axes, tones = (buffer(f"color_{name}") for name in ("mean", "covariance", "axes", "tones"))
-        color = Palette(mean, covariance, axes, tones, self._head.color.share, self._ink)
+        color = Palette(mean, covariance, axes, tones, *self._plain)
         contrast, values, lights = (buffer(f"surface_{name}") for name in ("contrast", "values", "lights"))
         surface = Marks(contrast, values, lights, self._deviations)
         levels = tuple(

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from client.export.draws import Draws
 from client.export.lowering import Lowering, Marks, Patches, eigh3, searchsorted
+from client.export.parts import _WithHead
+from shared_model.color import ColorStats, transfer
 from shared_model.head import Head
 from shared_model.surface import Surface
 
@@ -68,3 +73,25 @@ def test_everything_else_is_left_alone() -> None:
         assert torch.equal((x * 9).long().clamp(1, 5), (x * 9).long().clip(1, 5))
         assert torch.equal(x.clamp(min=0.5), x.clip(min=0.5))
         assert F.relu(x).shape == x.shape
+
+
+@pytest.mark.parametrize("gray", [True, False])
+def test_what_reads_a_heads_numbers_can_be_traced(gray: bool, tiny_head: Head) -> None:
+    """Numbers that decide something must be plain before tracing: the quick part of what the slow tests export."""
+    shades = torch.rand(1, 3, 40, 50, generator=torch.Generator().manual_seed(2))
+    color = ColorStats.of([shades.mean(1, keepdim=True).expand_as(shades) if gray else shades])
+    assert color.grayness() == gray
+    head = dataclasses.replace(tiny_head, color=color)
+
+    class Part(_WithHead):
+        def forward(self, photo: Tensor) -> Tensor:
+            with Lowering():
+                head = self.head()
+                colored: Tensor = transfer(photo, head.color)
+                return colored + head.surface.strength(0, photo)
+
+    photo = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(3)) ** 3
+    part = Part(head)
+    traced = torch.export.export(part, (photo,)).module()
+    wanted = transfer(photo, head.color) + head.surface.strength(0, photo)
+    assert torch.allclose(traced(photo), wanted, atol=1e-4)
