@@ -5,6 +5,7 @@
 photo is, and 1 where it is as close as the painting is to itself. ``headline`` is the harmonic mean
 of content and style, times ``1 - copy``. ``headline2`` is its second version, which reads texture with its error of
 measurement: where photo and painting can hardly be told apart by texture, no output is called worthless for that alone.
+And it calls only that a copy which looks more like the painting than the photo does by itself.
 ``checker_db``, ``clipped`` and ``seam`` report artefacts.
 
 What it cannot judge (where strokes go, semantics, taste) is listed in docs/model.md; compare on

@@ -106,6 +106,11 @@ def _harmonic(a: float, b: float) -> float:
     return 2 * a * b / (a + b) if a > 0 and b > 0 else 0.0
 
 
+def _copied(correlation: float, free: float) -> float:
+    """Return how much of a painting is seen in an output, 0 to 1, where ``free`` correlation with it is normal."""
+    return min(1.0, max(0.0, (correlation - free) / max(COPY_FULL - free, 1e-9)))
+
+
 def expected_share(share: float, deviation: float) -> float:
     """Return the mean of a share measured with a normal error, each value clipped to [0, 1]."""
     if deviation <= 0:
@@ -167,7 +172,8 @@ def score_pair(output: Bytes, photo: Bytes, painting: Painting, *, before: Dista
     read = expected_share(texture, _ERROR / max(told, 1e-9))
     style2 = (read * parts[1] * parts[2]) ** (1 / 3)
     correlation = copy_correlation(ours, painting.image)
-    copied = min(1.0, max(0.0, (correlation - COPY_FREE) / (COPY_FULL - COPY_FREE)))
+    copied = _copied(correlation, COPY_FREE)
+    chance = copy_correlation(theirs, painting.image) if copied > 0 else 0.0  # a photo may look like it by itself
     full, result = _tensor(raw), content_score(theirs, ours)
     return result | {
         "style": style,
@@ -178,7 +184,7 @@ def score_pair(output: Bytes, photo: Bytes, painting: Painting, *, before: Dista
         "copy": copied,
         "copy_correlation": correlation,
         "headline": _harmonic(result["content"], style) * (1 - copied),
-        "headline2": _harmonic(result["content"], style2) * (1 - copied),
+        "headline2": _harmonic(result["content"], style2) * (1 - _copied(correlation, max(COPY_FREE, chance))),
         "clipped": max(0.0, clipped_share(full) - clipped_share(painting.image)),
         "checker_db": max(0.0, checker_peak(full) - checker_peak(painting.image)),
         "seam": max(0.0, seam_jump(full) - seam_jump(theirs)),

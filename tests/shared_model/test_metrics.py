@@ -98,6 +98,17 @@ def test_the_expected_share_is_a_share(share: float, deviation: float) -> None:
     assert expected_share(-0.4122, 0.05) >= 0  # terms that cancel left -1e-17 here, whose root is no real number
 
 
+def test_version_two_calls_nothing_a_copy_that_the_photo_has_by_itself(painting: Painting) -> None:
+    like = (0.8 * _photo() + 0.2 * _painting()).astype(np.uint8)  # a photo that happens to look like the painting
+    painted = (0.7 * like + 0.3 * _painting(3)).astype(np.uint8)
+    told = score_pair(painted, like, painting)
+    assert score_pair(like, like, painting)["copy_correlation"] > told["copy_correlation"] > 0.2
+    assert 0.1 < told["copy"] < 0.5 and told["headline2"] > told["headline"] * 1.1
+    assert told["headline2"] == pytest.approx(told["headline"] / (1 - told["copy"]), abs=0.02)
+    pasted = (0.5 * _photo() + 0.5 * _painting()).astype(np.uint8)
+    assert score_pair(pasted, _photo(), painting)["headline2"] == 0  # what the photo has not is a copy as before
+
+
 def test_version_two_differs_only_where_texture_says_little(painting: Painting) -> None:
     told = score_pair((0.5 * _photo() + 0.5 * _painting(3)).astype(np.uint8), _photo(), painting)
     assert told["identifiability"] > 2 and told["headline"] > 0.2
