@@ -110,7 +110,7 @@ class Trainer:
         if not all(value == value and abs(value) < 1e6 for value in result.values()):
             raise EaselError(
                 f"training diverged at step {self.step_count}",
-                hint="resume from the last checkpoint with a lower learning_rate",
+                hint="resume from the last checkpoint with a lower learning_rate or critic_rate (wasserstein-gp: 1e-4)",
             )
         self.step_count += 1
         self._average()

@@ -42,6 +42,7 @@ from simulations.studies.scoring import Job, Row, Workplace, run_jobs
 __all__ = ["Arm", "LossStudy", "arms_of", "parser", "run", "to_markdown", "train_arms"]
 
 _KEEP_PX, _CURVE_EVERY = 640, 10
+_WASSERSTEIN_RATE = 1e-4  # Gulrajani et al. 2017, algorithm 1
 _COLUMNS = ("headline", "content", "texture", "joint", "color", "checker_db")
 
 
@@ -90,7 +91,10 @@ class Arm:
 
 
 def arms_of(study: LossStudy) -> list[Arm]:
-    """Return the runs: every loss with the first trunk, then the other trunks with the second loss."""
+    """Return the runs: every loss with the first trunk, then the other trunks with the second loss.
+
+    A Wasserstein critic takes steps no larger than its paper's; with those of the others it diverged.
+    """
     combined = [(loss, study.trunks[0]) for loss in study.losses]
     combined += [(study.losses[min(1, len(study.losses) - 1)], trunk) for trunk in study.trunks[1:]]
     base = study.train
@@ -99,6 +103,7 @@ def arms_of(study: LossStudy) -> list[Arm]:
             f"{loss}-{trunk}",
             dataclasses.replace(
                 base,
+                critic_rate=min(base.critic_rate, _WASSERSTEIN_RATE if loss == "wasserstein-gp" else 1.0),
                 loss=dataclasses.replace(base.loss, adversarial=loss),
                 model=dataclasses.replace(base.model, trunk=trunk),
             ),

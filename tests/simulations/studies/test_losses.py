@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared_model.config import ADVERSARIAL, TRUNKS, load_toml
+from shared_model.config import ADVERSARIAL, TRUNKS, TrainConfig, load_toml
 from shared_model.errors import ConfigError
 from shared_model.images import load_picture
 from simulations.cli import main
@@ -42,16 +42,25 @@ critic_width = 8
 """
 
 
+def test_a_wasserstein_critic_takes_the_small_steps_of_its_paper() -> None:
+    arms = {arm.config.loss.adversarial: arm.config for arm in arms_of(LossStudy(trunks=("resnet",)))}
+    assert arms["wasserstein-gp"].critic_rate == 1e-4
+    assert arms["hinge"].critic_rate == arms["none"].critic_rate == LossStudy().train.critic_rate > 1e-4
+    slower = arms_of(LossStudy(train=TrainConfig(critic_rate=5e-5)))
+    assert {arm.config.critic_rate for arm in slower} == {5e-5}
+
+
 def test_the_shipped_comparison_has_every_loss_and_every_trunk() -> None:
     study = load_toml(default_config(), LossStudy)
     assert set(study.losses) == set(ADVERSARIAL) and set(study.trunks) == set(TRUNKS)
     arms = arms_of(study)
     assert [arm.name for arm in arms][-1] == "hinge-cnn" and len(arms) == len(ADVERSARIAL) + len(TRUNKS) - 1
     first = arms[0].config
-    for arm in arms:  # nothing but the loss and the trunk differs
+    for arm in arms:  # nothing but the loss and the trunk differs, and a Wasserstein critic's step size (above)
         loss = dataclasses.replace(arm.config.loss, adversarial=first.loss.adversarial)
         model = dataclasses.replace(arm.config.model, trunk=first.model.trunk)
-        assert dataclasses.replace(arm.config, loss=loss, model=model) == first
+        rate = first.critic_rate if arm.config.loss.adversarial == "wasserstein-gp" else arm.config.critic_rate
+        assert dataclasses.replace(arm.config, loss=loss, model=model, critic_rate=rate) == first
 
 
 @pytest.mark.parametrize("change", [{"losses": ("hinge", "hinge")}, {"trunks": ("vit",)}, {"losses": ()}, {"pairs": 0}])
