@@ -316,7 +316,7 @@ class Head:
             raise CompatibilityError(f"not a head of format {FORMAT}", hint="was it made by another version of easel?")
         try:
             facts = json.loads(metadata["head"])
-            config = parse({"bias": 0.0} | facts["config"], HeadConfig, source="head")  # older heads paint as they did
+            config = parse({"bias": 0.0} | facts["config"], HeadConfig, source="head")  # older heads: none
             check_tensors(tensors, config)
             levels = tuple(_read_level(tensors, i) for i in range(config.levels))
             images = check_count(facts["images"])

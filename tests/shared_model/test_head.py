@@ -166,6 +166,11 @@ def test_a_head_with_nonsense_inside_is_refused(head: Head) -> None:
     with pytest.raises(StorageError):
         broken_surface = dataclasses.replace(head.surface, contrast=head.surface.contrast * torch.nan)
         Head.from_bytes(dataclasses.replace(head, surface=broken_surface).to_bytes())
+    for lights in (head.surface.lights * torch.nan, head.surface.lights[:, :4], head.surface.lights.double()):
+        with pytest.raises(StorageError):
+            Head.from_bytes(
+                dataclasses.replace(head, surface=dataclasses.replace(head.surface, lights=lights)).to_bytes()
+            )
     level = head.levels[0]
     broken = dataclasses.replace(level, price=torch.full_like(level.price, torch.nan))
     with pytest.raises(StorageError):
