@@ -101,7 +101,8 @@ def fit_heads(workshop: Workshop, run: RunFolder) -> Facts:
             }
         )
         workshop.console.say(f"      {number + 1}/{len(chosen)} {person.name}: {person.style}")
-    return {"said": f"{len(heads)} private heads, {format_bytes(heads[0]['bytes'])} each; they stay", "heads": heads}
+    largest = format_bytes(max(head["bytes"] for head in heads))
+    return {"said": f"{len(heads)} private heads of at most {largest}; they stay", "heads": heads}
 
 
 def paint(workshop: Workshop, run: RunFolder) -> Facts:
