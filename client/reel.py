@@ -30,11 +30,14 @@ __all__ = ["SAVE_SUFFIXES", "can_hold", "check_space", "join", "read_comment", "
 
 SAVE_SUFFIXES = (".mkv", ".mov", ".mp4")
 _FORMATS = {".mkv": "matroska", ".mov": "mov", ".mp4": "mp4"}
-_ENCODERS = (
-    ("libx264", {"tune": "psnr", "preset": "veryfast", "bf": "0"}),  # strokes are fine and must not flicker
-    ("mpeg4", {"q:v": "2"}),
-)
-_CRF = 11  # of H.264: 14 makes files a quarter smaller, and sharp strokes that move between pixels flicker
+_H264 = {  # strokes are fine and must not flicker: true to the pixel, motion followed finely, all frames alike
+    "tune": "psnr",
+    "preset": "veryfast",
+    "bf": "0",
+    "x264-params": "subme=7:trellis=0",
+    "crf": "8",  # 11 makes files a quarter smaller, and sharp strokes that move between pixels flicker
+}
+_MPEG4 = {"q:v": "2"}  # where FFmpeg was built without x264
 _BT709 = 1
 _RESERVE = 64 << 20  # bytes of the disk that are left alone
 
@@ -42,7 +45,7 @@ Write = Callable[[NDArray[np.uint8], int], None]
 
 
 @contextlib.contextmanager
-def segment(path: Path, *, size: tuple[int, int], rate: Fraction, crf: int = _CRF) -> Iterator[Write]:
+def segment(path: Path, *, size: tuple[int, int], rate: Fraction, h264: Mapping[str, str] = _H264) -> Iterator[Write]:
     """Open a segment; it gets its name only when the block ends well.
 
     Parameters
@@ -51,8 +54,8 @@ def segment(path: Path, *, size: tuple[int, int], rate: Fraction, crf: int = _CR
         Height and width of a frame.
     rate
         Frames a second.
-    crf
-        Quality of H.264: smaller is better.
+    h264
+        Options for x264, where it is there.
 
     Yields
     ------
@@ -69,9 +72,9 @@ def segment(path: Path, *, size: tuple[int, int], rate: Fraction, crf: int = _CR
     height, width = (side + side % 2 for side in size)
     part = path.with_suffix(".part")
     with _storage_errors(path), av.open(str(part), "w", format="nut") as container:
-        name, options = next((n, dict(o)) for n, o in _ENCODERS if n in av.codec.codecs_available)
-        options |= {"crf": str(crf)} if name == "libx264" else {}
-        stream = container.add_stream(name, rate=rate.limit_denominator(1001), options=options)
+        able = "libx264" in av.codec.codecs_available
+        name, options = ("libx264", h264) if able else ("mpeg4", _MPEG4)
+        stream = container.add_stream(name, rate=rate.limit_denominator(1001), options=dict(options))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
         context.time_base = Fraction(1, TICKS)
