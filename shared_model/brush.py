@@ -25,6 +25,9 @@ __all__ = ["STEPS", "abstract", "bristles", "directions", "settle", "trails"]
 _RADIUS = 4  # of the four quadrants that abstract compares, in canvas pixels
 _FLOOR = 2e-4  # variance below which quadrants count as equally even
 _EVEN = 4.0  # exponent of the preference for even quadrants
+_NEAR, _FAR = 3, 6  # radius over which shapes are sought, in pixels of half the canvas's size, and of an eighth of it
+_EVENNESS = 1e-6  # energy of gradients that shows no shape
+_HATCHED = 0.02  # how much agreement it takes to turn strokes away from a right hand's hatching
 _SHOWN = (0.5, 1.4, 1.4, 1.4)  # how readily the photo's own bands show, finest first, at detail 0.5
 STEPS = len(_SHOWN) + 1  # pyramid levels of the photo that settle looks at
 
@@ -58,18 +61,32 @@ def abstract(photo: Tensor, amount: float) -> Tensor:
 
 
 def directions(picture: Tensor) -> Tensor:
-    """Return the unit direction along which shapes run, at half size: ``(1, 3, H, W)`` to ``(1, 2, H/2, W/2)``.
+    """Return the unit direction along which strokes run, at half size: ``(1, 3, H, W)`` to ``(1, 2, H/2, W/2)``.
 
-    Channels are the steps to the right and down. A direction and its opposite mean the same.
+    Channels are the steps to the right and down. A direction and its opposite mean the same. Strokes follow the
+    shape that they lie on; where a photo shows none (sky, skin, cloth: what little structure is there is mostly
+    noise), they follow the shapes around it, and where there are none at all they hatch as a right hand does.
     """
     light = pad_reflect(halve(luminance(picture)), 1)
     right = light[:, :, 1:-1, 2:] - light[:, :, 1:-1, :-2]
     down = light[:, :, 2:, 1:-1] - light[:, :, :-2, 1:-1]
-    tensor = torch.cat([right * right, right * down, down * down], 1)
+    near = torch.cat([right * right, right * down, down * down], 1)
+    far = halve(halve(near))
     for _ in range(3):
-        tensor = box(tensor, 3)
-    angle = 0.5 * torch.atan2(2 * tensor[:, 1:2], tensor[:, 0:1] - tensor[:, 2:3]) + math.pi / 2
+        near, far = box(near, _NEAR), box(far, _FAR)
+    across = _agreement(near) + resize_like(_agreement(far), near)
+    angle = 0.5 * torch.atan2(across[:, 1:2] + _HATCHED, across[:, 0:1]) + math.pi / 2
     return torch.cat([angle.cos(), angle.sin()], 1)
+
+
+def _agreement(tensor: Tensor) -> Tensor:
+    """Turn a structure tensor ``(1, 3, H, W)`` into the direction across shapes, its angle doubled: ``(1, 2, H, W)``.
+
+    It is as long as the square of the tensor's coherence: near 1 on an edge, next to nothing in noise.
+    """
+    doubled = torch.cat([tensor[:, 0:1] - tensor[:, 2:3], 2 * tensor[:, 1:2]], 1)
+    coherent = doubled / (tensor[:, 0:1] + tensor[:, 2:3] + _EVENNESS)
+    return coherent * coherent.square().sum(1, keepdim=True).sqrt()
 
 
 def trails(along: Tensor, steps: int) -> Tensor:

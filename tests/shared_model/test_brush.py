@@ -39,6 +39,19 @@ def test_directions_run_along_stripes(vertical: bool) -> None:
     torch.testing.assert_close(along.norm(dim=1), torch.ones_like(along[:, 0]))
 
 
+def test_strokes_in_even_places_follow_the_shapes_around_them() -> None:
+    picture = _stripes(vertical=True).clone()
+    grain = 0.004 * torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    picture[:, :, 16:80, 16:80] = 0.5 + grain  # stripes all around a place without a shape
+    along = directions(picture)[:, :, 16:32, 16:32]  # away from its edges
+    assert float((along[:, 1].abs() > 0.8).float().mean()) > 0.9
+
+
+def test_strokes_hatch_as_a_right_hand_does_where_there_is_no_shape() -> None:
+    along = directions(torch.full((1, 3, 40, 60), 0.5))
+    torch.testing.assert_close(along[:, 0], -along[:, 1])  # to the right and up
+
+
 def test_bristles_are_long_along_the_shape_and_short_across() -> None:
     noise = torch.randn(1, 1, 48, 48, generator=torch.Generator().manual_seed(3))
     drawn = bristles(noise, trails(directions(_stripes(vertical=True)), 5))[0, 0]
