@@ -1,5 +1,7 @@
 """The study ``speed``: what precision, compiling and the height of the bands cost or save, on this machine, in one run.
 
+With ``--rates DEVICE`` it counts pictures a second instead, by the clock, on a processor or a GPU.
+
 CPU seconds of one thread, the smallest of a few alternating runs; only ratios of one run say something on a shared
 machine. The difference of two ways to paint is given in levels of 255. Memory is the peak of a fresh process that
 reads, paints and writes a file, as the command line does.
@@ -18,11 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from client.batch import Painter
 from client.console import Console
 from client.engine import Engine, plan
 from client.parser import Parser
+from client.placement import DEVICES
 from client.recipe import Recipe
 from client.store import Home
 from shared_model.errors import InputError
@@ -34,9 +38,10 @@ from simulations.benchmark import peak_mib
 from simulations.pictures import default_photos
 from simulations.studies import study_parser
 
-__all__ = ["bands", "compiled", "memory", "parser", "precisions", "run"]
+__all__ = ["FRAMES", "bands", "compiled", "memory", "parser", "precisions", "rates", "run"]
 
 LARGE = (4320, 7680)  # 8K
+FRAMES = {"512": (512, 512), "1080p": (1080, 1920), "4K": (2160, 3840)}
 
 
 def parser() -> Parser:
@@ -52,6 +57,7 @@ def parser() -> Parser:
     made.add_argument("--head", default="oil", metavar="NAME", help="a head")
     made.add_argument("--compile", action="store_true", help="torch.compile too (minutes, needs a C++ compiler)")
     made.add_argument("--memory", action="store_true", help="the peak memory of an 8K photo too")
+    made.add_argument("--rates", choices=DEVICES, metavar="DEVICE", help="pictures a second there instead of all else")
     return made
 
 
@@ -59,8 +65,13 @@ def run(parsed: argparse.Namespace, console: Console) -> int:
     """Measure, print a table; returns the exit code."""
     if not (64 <= min(parsed.sizes) and max(parsed.sizes) <= 8192 and 1 <= parsed.runs <= 100 and min(parsed.rows) > 0):
         raise InputError("--sizes must be 64 to 8192, --runs 1 to 100, --rows at least 1")
-    torch.set_num_threads(1)
     head = Home.default().load_head(parsed.head)
+    if parsed.rates:
+        counted = rates(head, device=parsed.rates, runs=parsed.runs)
+        console.table([[name, *map(str, row.values())] for name, row in counted.items()], header=_RATES)
+        console.facts(counted)
+        return 0
+    torch.set_num_threads(1)
     photo = to_tensor(default_photos()["astronaut"])
     facts: dict[str, object] = {"auto": str(plan().dtype).removeprefix("torch.")}
     for size in parsed.sizes:
@@ -90,6 +101,42 @@ def precisions(head: Head, photo: Tensor, *, runs: int) -> dict[str, dict[str, f
         }
         for name in engines
     }
+
+
+def rates(
+    head: Head, *, device: str, runs: int, frames: Mapping[str, tuple[int, int]] = FRAMES, side: int = 4096
+) -> dict[str, dict[str, float]]:
+    """Count the pictures that one warm engine paints in a second, by the clock, as ``--device`` takes them.
+
+    Photos lie on the device before, paintings on the processor's side after. The roofline is measured in the same run: no picture can take
+    less than its convolutions and matrix products at the rate of one large matrix product of ``side`` numbers in the
+    engine's precision, nor less than reading the photo and writing the painting at the rate of a large copy.
+
+    Returns
+    -------
+    dict
+        For each size: pictures a ``second``, the least milliseconds by the ``roofline``, and the ``share`` of that
+        in the time taken, in percent.
+    """
+    engine = Engine(default_backbone(), device=device)
+    place, sized = engine.plan.device, to_tensor(default_photos()["coffee"])
+    a = torch.randn(side, side, device=place, dtype=engine.plan.dtype)
+    b = torch.empty_like(a)
+    product = 2 * side**3 / _by_the_clock(lambda: torch.mm(a, a, out=b), runs, place)
+    copy = 2 * a.nbytes / _by_the_clock(lambda: b.copy_(a), runs, place)
+    found = {}
+    for name, size in frames.items():
+        photo = torch.nn.functional.interpolate(sized, size=size, mode="bicubic").clamp(0, 1).to(place)
+        with FlopCounterMode(display=False) as counter:
+            engine.stylize(photo, head)
+        took = _by_the_clock(lambda photo=photo: engine.stylize(photo, head), runs, place)  # type: ignore[misc]
+        least = max(counter.get_total_flops() / product, 2 * photo.nbytes / copy)
+        found[name] = {
+            "second": round(1 / took, 3),
+            "roofline": round(1000 * least, 4),
+            "share": round(100 * least / took, 3),
+        }
+    return found
 
 
 def bands(head: Head, photo: Tensor, rows: Sequence[int], *, runs: int) -> dict[str, dict[str, float]]:
@@ -155,6 +202,18 @@ def _peak(path: str, name: str) -> int:
     return round(peak_mib())
 
 
+def _by_the_clock(way: Callable[[], object], runs: int, place: torch.device) -> float:
+    """Seconds of the fastest of a few runs, after one to warm up, until the device is done."""
+    best = float("inf")
+    for run in range(runs + 1):
+        began = time.perf_counter()
+        way()
+        if place.type != "cpu":
+            getattr(torch, place.type).synchronize()
+        best = min(best, time.perf_counter() - began) if run else best
+    return best
+
+
 def _fastest(ways: Mapping[str, Callable[[], object]], runs: int) -> dict[str, float]:
     """Run all in turns; CPU seconds of each one's fastest run."""
     best = dict.fromkeys(ways, float("inf"))
@@ -166,3 +225,6 @@ def _fastest(ways: Mapping[str, Callable[[], object]], runs: int) -> dict[str, f
             way()
             best[name] = min(best[name], time.process_time() - began)
     return best
+
+
+_RATES = ("FRAME", "PICTURES/S", "ROOFLINE MS", "SHARE %")
