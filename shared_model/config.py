@@ -149,7 +149,7 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         _require(32 <= self.canvas_px <= 4096, f"canvas_px must be between 32 and 4096, not {self.canvas_px}")
-        _require(1 <= self.levels <= 6, f"levels must be between 1 and 6, not {self.levels}")
+        _require(1 <= self.levels <= 5, f"levels must be between 1 and 5, not {self.levels}")  # head_format.BANDS
         _require(self.patch % 2 == 1 and 5 <= self.patch <= 15, f"patch must be odd, 5 to 15, not {self.patch}")
         _require(1 <= self.atoms <= 16384, f"atoms must be between 1 and 16384, not {self.atoms}")
         _require(

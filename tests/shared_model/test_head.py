@@ -15,7 +15,7 @@ from shared_model.backbone import Backbone
 from shared_model.brush import STEPS, settle
 from shared_model.config import HeadConfig
 from shared_model.dictionary import Dictionary
-from shared_model.errors import CompatibilityError, InputError, StorageError
+from shared_model.errors import CompatibilityError, ConfigError, InputError, StorageError
 from shared_model.head import Head
 from shared_model.provenance import forget, thumbnail
 from shared_model.pyramid import pyramid
@@ -80,6 +80,18 @@ def test_the_cheapest_patch_is_found(picture: Pictures, atoms: int) -> None:
     cost = torch.cdist(queries.double(), level.keys.double()).square() * level.price.double()
     found = cost.gather(1, level.nearest(queries)[:, None])[:, 0]
     assert bool((found <= cost.amin(1) * (1 + 1e-4) + 1e-7).all())
+
+
+@pytest.mark.parametrize("levels", [1, 5])
+def test_as_many_levels_as_the_settings_allow_can_be_painted(picture: Pictures, levels: int) -> None:
+    config = HeadConfig(canvas_px=96, levels=levels, atoms=16, candidates=64, components=4)
+    draft = Head.fit([picture(7)], config=config).draft(picture(1))
+    assert bool(torch.isfinite(draft.painted).all()) and len(draft.choices) == levels
+
+
+def test_more_levels_than_a_head_knows_marks_of_are_refused() -> None:
+    with pytest.raises(ConfigError, match="levels must be between 1 and 5"):
+        HeadConfig(levels=6)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 30), (5, 9), (64, 7), (33, 50)])
