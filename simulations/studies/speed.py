@@ -108,9 +108,10 @@ def rates(
 ) -> dict[str, dict[str, float]]:
     """Count the pictures that one warm engine paints in a second, by the clock, as ``--device`` takes them.
 
-    Photos lie on the device before, paintings on the processor's side after. The roofline is measured in the same run: no picture can take
-    less than its convolutions and matrix products at the rate of one large matrix product of ``side`` numbers in the
-    engine's precision, nor less than reading the photo and writing the painting at the rate of a large copy.
+    Photos lie on the device before, paintings on the processor's side after. The roofline is measured in the same
+    run: no picture can take less than its convolutions and matrix products at the rate of one large matrix product of
+    ``side`` numbers in the engine's precision, nor less than reading the photo and writing the painting at the rate
+    of a large copy.
 
     Returns
     -------
