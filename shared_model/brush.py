@@ -2,8 +2,8 @@
 
 Closed-form steps that every head's draft takes, whatever the style. Before the look-up :func:`abstract`
 flattens the photo's own texture but keeps its edges (Kuwahara et al. 1976, with the soft weights of
-Papari et al. 2007), :func:`directions` finds along which way a shape runs (the structure tensor;
-Kass & Witkin 1987, smoothed as in Kyprianidis & Kang 2011), and :func:`trails` and :func:`bristles`
+Papari et al. 2007), :func:`directions` finds along which way strokes run (structure tensors
+near and far; Kass & Witkin 1987, smoothed as in Kyprianidis & Kang 2011), and :func:`trails` and :func:`bristles`
 draw noise out along it (line integral convolution; Cabral & Leedom 1993), so that the patches looked up for it are
 strokes that follow the shape. After it :func:`settle` keeps broad colors where the photo has them and lets
 the photo's own structure come through (faces, edges).

@@ -106,7 +106,7 @@ def precisions(head: Head, photo: Tensor, *, runs: int) -> dict[str, dict[str, f
 def rates(
     head: Head, *, device: str, runs: int, frames: Mapping[str, tuple[int, int]] = FRAMES, side: int = 4096
 ) -> dict[str, dict[str, float]]:
-    """Count the pictures that one warm engine paints in a second, by the clock, as ``--device`` takes them.
+    """Count the pictures that one warm engine paints in a second, by the clock, on ``device``.
 
     Photos lie on the device before, paintings on the processor's side after. The roofline is measured in the same
     run: no picture can take less than its convolutions and matrix products at the rate of one large matrix product of

@@ -34,11 +34,13 @@ def test_bands_are_compared_with_the_whole(head: Head) -> None:
     assert set(found) == {"7", "60"} and found["60"]["off"] == 0 and found["7"]["off"] < 1e-5
 
 
-def test_rates_stay_below_the_roofline(head: Head) -> None:
+def test_rates_and_roofline_agree(head: Head) -> None:
     found = speed.rates(head, device="cpu", runs=1, frames={"small": (48, 64), "large": (96, 128)}, side=256)
     assert set(found) == {"small", "large"}
     for row in found.values():
-        assert row["second"] > 0 and row["roofline"] > 0 and 0 < row["share"] < 100
+        assert row["second"] > 0 and row["roofline"] > 0
+        assert row["share"] == pytest.approx(row["roofline"] * row["second"] / 10, rel=0.05, abs=0.001)
+    assert found["large"]["roofline"] >= found["small"]["roofline"]  # as large a canvas, four times the pixels
 
 
 @pytest.mark.parametrize("arguments", [["--sizes", "8"], ["--runs", "0"], ["--rows", "0"]])
