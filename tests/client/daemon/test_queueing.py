@@ -89,20 +89,25 @@ def test_a_cancelled_call_is_dropped_while_it_runs_and_before_it_starts(launch: 
     class Enough(Exception):
         pass
 
-    go = threading.Event()
+    def leaves(when: threading.Event) -> Callable[[Progress], None]:
+        def leave(news: Progress) -> None:
+            if when.wait(30):
+                raise Enough
 
-    def leave(news: Progress) -> None:
-        if go.wait(30):
-            raise Enough
+        return leave
 
+    painted, queued = threading.Event(), threading.Event()
     running = launch(gated)
     with running.client() as client, running.client() as other:
-        first = Call(client, "running", progress=leave)
+        first = Call(client, "running", progress=leaves(painted))
         eventually(lambda: gated.begun == ["running"])
-        second = Call(client, "waiting", progress=leave)
+        second = Call(client, "waiting", progress=leaves(queued))
         eventually(lambda: running.daemon.painting.waiting == 1)
-        go.set()
-        assert isinstance(second.join(), Enough) and isinstance(first.join(), Enough)
+        queued.set()  # the one that waits leaves before the place is free, or it would rightly begin
+        assert isinstance(second.join(), Enough)
+        eventually(lambda: running.daemon.painting.calls == 1)
+        painted.set()
+        assert isinstance(first.join(), Enough)
         assert running.idle(), "both places are free again though nothing was let through the gate"
         gated.gate.release(1)
         assert other.stylize(b"other", head="tiny").data == b"other"
