@@ -11,13 +11,14 @@ does to a palette on the way (patches blend, strokes fade) is made up for at the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from shared_model.pyramid import luminance
+from shared_model.pyramid import LUMA, luminance
 from shared_model.quantiles import curve, follow, quantiles, sample, soften
 
 __all__ = ["TONES", "ColorStats", "mapping", "nearer", "transfer"]
@@ -85,6 +86,26 @@ class ColorStats:
         """Return 1 where light and dark are all that pictures have, 0 where they have hues."""
         main = float(self.axes[-1] @ self.covariance @ self.axes[-1])
         return min(1.0, max(0.0, 1 - (1 - main / max(float(self.covariance.trace()), 1e-9)) / _GRAY))
+
+    def colorfulness(self) -> float:
+        """Return the standard deviation of red, green and blue at equal light, over that of light; 0 (gray) to 1."""
+        weights = torch.tensor(LUMA, device=self.covariance.device)
+        light = float(weights @ self.covariance @ weights)
+        apart = torch.eye(3, device=weights.device) - weights
+        hues = float((apart @ self.covariance @ apart.T).trace()) / 3
+        return min(1.0, math.sqrt(max(hues, 0.0) / max(light, 1e-9)))
+
+    def hues_for(self, picture: Tensor) -> Tensor:
+        """Return how colorful strokes may be, ``()``: as the owner's; no more than a photo that keeps its colors.
+
+        ``picture`` is ``(1, 3, H, W)``. A photo without colors that keeps them stays without.
+        """
+        light = luminance(picture)
+        apart = picture - light
+        spread = (apart - apart.mean((2, 3), keepdim=True)).square().mean()
+        own = (spread / (light - light.mean()).square().mean().clamp_min(1e-9)).sqrt()
+        owners = self.colorfulness()
+        return self.share * owners + (1 - self.share) * own.clamp(max=owners)
 
 
 def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:

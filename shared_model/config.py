@@ -95,11 +95,16 @@ class HeadConfig:
         Patches looked at per level before ``atoms`` medoids are chosen.
     sharpness
         Weight of the photo's own detail when going up a pyramid level.
+    brush
+        Half the width of the strokes that a photo is laid in with before it is looked up, in pixels of half the
+        canvas's size; 0: it is not.
+    variety
+        How far the colors of these vary from stroke to stroke, times the owner's.
     roughness
-        Strokes of noise added before each look-up, in units of the style band's standard deviation:
+        Bristles of noise added before each look-up, in units of the style band's standard deviation:
         broken color and visible strokes on flat areas.
     stroke
-        Half the length of these strokes, in pixels of half the canvas's size.
+        Half the length of strokes and bristles, in pixels of half the canvas's size.
     abstraction
         How much of the photo's own grain is flattened before it is painted, 0 to 1.
     completeness
@@ -134,6 +139,8 @@ class HeadConfig:
     components: int = 24
     candidates: int = 8000
     sharpness: float = 1.5
+    brush: int = 0
+    variety: float = 1.5
     roughness: float = 0.6
     stroke: int = 5
     abstraction: float = 0.5
@@ -156,10 +163,12 @@ class HeadConfig:
             1 <= self.components <= 3 * self.patch**2,
             f"components must be between 1 and {3 * self.patch**2}, not {self.components}",
         )
+        _require(0 <= self.brush <= 16, f"brush must be between 0 and 16, not {self.brush}")
         _require(0 <= self.stroke <= 64, f"stroke must be between 0 and 64, not {self.stroke}")
         _require(self.candidates >= self.atoms, "candidates must be at least atoms")
         for name, high in (
             ("sharpness", 4.0),
+            ("variety", 4.0),
             ("roughness", 4.0),
             ("completeness", 1.0),
             ("hand", 1.0),
@@ -184,7 +193,9 @@ class HeadConfig:
 STROKES: Mapping[str, HeadConfig] = MappingProxyType(
     {
         "fine": HeadConfig(),
-        "broad": HeadConfig(patch=9, atoms=1024, roughness=0.9, abstraction=1.0, structure=0.6, hand=0.3),
+        "broad": HeadConfig(
+            patch=9, atoms=1024, brush=3, stroke=10, roughness=0.7, abstraction=0.0, structure=0.6, hand=0.3
+        ),
     }
 )
 

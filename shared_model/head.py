@@ -28,6 +28,7 @@ from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, ConfigError, InputError, StorageError
 from shared_model.head_format import BANDS, check_count, check_tensors, check_text
 from shared_model.images import resize_short
+from shared_model.laying_in import lay_in
 from shared_model.lines import draw
 from shared_model.pieces import crops, patches
 from shared_model.provenance import check_origin, read_copies, thumbnail
@@ -117,7 +118,7 @@ class Head:
         sized = [resize_short(style.float(), config.canvas_px) for style in styles]
         color = replace(ColorStats.of(sized), share=config.palette)
         if color.ink_share() > 0:
-            config = replace(config, bias=0.0)  # between ink and paper there is nothing
+            config = replace(config, bias=0.0, brush=0)  # between ink and paper there is nothing, and lines are drawn
         pyramids = [pyramid(style, config.levels) for style in sized]
         levels = tuple(
             _level([steps[level] for steps in pyramids], level, config, generator) for level in range(config.levels)
@@ -189,11 +190,13 @@ class Head:
     @torch.no_grad()
     def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
         """Like :meth:`draft` for a picture that has the owner's palette already (see :meth:`colored`)."""
-        steps = pyramid(colored, max(STEPS, self.config.levels))
-        painted, choices = steps[self.config.levels - 1], []
         generator = torch.Generator().manual_seed(seed)
         along = directions(colored)  # at half size: the finest strokes are two pixels wide
         field = trail = torch.empty(0)
+        if self.config.brush > 0:
+            colored = self._laid_in(colored, along, detail, generator)
+        steps = pyramid(colored, max(STEPS, self.config.levels))
+        painted, choices = steps[self.config.levels - 1], []
         for level in reversed(range(len(self.levels))):
             if level < len(self.levels) - 1:
                 own_detail = steps[level] - resize_like(steps[level + 1], steps[level])
@@ -243,6 +246,18 @@ class Head:
         """Noise ``(1, 1, H, W)`` drawn out along the shapes: flat areas break up into strokes, as their tone does."""
         noise = torch.randn(1, 1, *along.shape[-2:], generator=generator).to(like.device)
         return self.config.roughness * self.surface.strength(level, like) * resize_like(bristles(noise, trail), like)
+
+    def _laid_in(self, colored: Tensor, along: Tensor, detail: float, generator: torch.Generator) -> Tensor:
+        """Lay ``(1, 3, H, W)`` in with strokes whose colors vary as the owner's do."""
+        return lay_in(
+            colored,
+            trails(along, self.config.stroke),
+            brush=self.config.brush,
+            light=self.config.variety * self.surface.broken(halve(colored)),
+            hue=self.color.hues_for(colored),
+            detail=detail * self.config.structure,
+            generator=generator,
+        )
 
     def _priced(self) -> Head:
         """Set the price of every patch from how far it lies from what photos ask for."""

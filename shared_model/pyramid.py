@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
+    "LUMA",
     "bands",
     "box",
     "collapse",
@@ -25,6 +26,8 @@ __all__ = [
     "window_mean",
 ]
 
+LUMA = (0.299, 0.587, 0.114)
+
 
 def pad_reflect(x: Tensor, amount: int) -> Tensor:
     """Pad all four sides by reflection, or by repetition where the picture is too small for it."""
@@ -33,8 +36,9 @@ def pad_reflect(x: Tensor, amount: int) -> Tensor:
 
 
 def luminance(x: Tensor) -> Tensor:
-    """Rec. 601 luma: ``(N, 3, H, W)`` to ``(N, 1, H, W)``."""
-    return 0.299 * x[:, 0:1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:3]
+    """Rec. 601 luma (:data:`LUMA`): ``(N, 3, H, W)`` to ``(N, 1, H, W)``."""
+    red, green, blue = LUMA
+    return red * x[:, 0:1] + green * x[:, 1:2] + blue * x[:, 2:3]
 
 
 def halve(x: Tensor) -> Tensor:

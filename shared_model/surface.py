@@ -35,6 +35,8 @@ _RADIUS = 2  # local contrast is taken over a square of 5 x 5 pixels of its band
 _LOWEST_GAIN = 0.3
 _HIGHEST_GAINS = (3.0, 3.0, 2.5, 1.7, 1.3)  # finest band first; coarse bands hold shapes: no blotches on skin
 _QUIET = CONTRASTS // 4  # the quantile of contrast whose gain no place exceeds
+_STROKES = slice(1, 4)  # the bands whose marks are as wide as strokes
+_MOST_VARIED = 0.05  # deviation of light beyond which quiet places are no even ground broken into strokes
 _SLACK = 2.0  # quiet marks of the owner's by which an edge may leave the range of what lies within two pixels
 
 
@@ -84,6 +86,21 @@ class Surface:
         nodes = self.lights[band][None]
         low, step = torch.zeros_like(nodes[:, :1]), torch.full_like(nodes[:, :1], 1 / (LIGHTS - 1))
         return self.deviation(band) * follow(light.flatten(1), (low, step, nodes)).view_as(light)
+
+    def variety(self) -> float:
+        """Return how far light varies from stroke to stroke.
+
+        It is the standard deviation in the owner's quiet places, in the bands that are as wide as a stroke.
+        """
+        return min(float(self.contrast[_STROKES, _QUIET].square().sum().sqrt()), _MOST_VARIED)
+
+    def broken(self, picture: Tensor) -> Tensor:
+        """Return how far light varies from stroke to stroke where it is as light as in ``picture``.
+
+        ``(1, 3, H, W)`` at half the scale the head was fitted at, to ``(1, 1, H, W)``: :meth:`variety`, as far as the
+        owner leaves marks in that tone.
+        """
+        return self.variety() * self.strength(1, picture) / max(self.deviation(1), 1e-9)
 
     def finish(self, picture: Tensor) -> Tensor:
         """Give a picture the owner's marks' strength, place by place and value by value.

@@ -47,10 +47,10 @@ class Manner:
 
 
 # Chosen by eye, on faces, a bird and a crowd (docs/model.md): in the photo's own colors unless the manner has colors
-# of its own. Ink takes over little of a place's mean color, or it would be gray; dabs of broken color and a cartoon's
-# even areas likewise.
+# of its own. Ink is hatched, not laid in, and takes over little of a place's mean color, or it would be gray; dabs of
+# broken color and a cartoon's even areas likewise.
 _BROAD = STROKES["broad"]
-_INK = replace(_BROAD, bias=0.3, abstraction=0.7)
+_INK = HeadConfig(patch=9, atoms=1024, roughness=0.9, bias=0.3, abstraction=0.7, hand=0.3)
 _FREE = HeadConfig(atoms=1024, abstraction=1.0, palette=0.0)
 MANNERS = {
     "cartoon": Manner(
@@ -60,12 +60,23 @@ MANNERS = {
     ),
     "impressionist": Manner(
         Style("impressionist", palette="natural", stroke=1.4, seed=2),
-        replace(_BROAD, bias=0.4, palette=0.0, hues=0.6, structure=0.5, surface=0.6, tone=0.02),
+        replace(
+            _BROAD,
+            brush=2,
+            stroke=4,
+            variety=1.7,
+            bias=0.4,
+            palette=0.0,
+            hues=0.6,
+            structure=0.55,
+            surface=0.3,
+            tone=0.02,
+        ),
         hues=True,
     ),
     "oil": Manner(
         Style("oil", palette="natural", stroke=1.4, seed=3),
-        replace(_BROAD, palette=0.0, structure=0.7, surface=0.5, tone=0.02),
+        replace(_BROAD, palette=0.0, structure=0.65, surface=0.3, tone=0.02),
         hues=True,
     ),
     "sketch": Manner(

@@ -187,21 +187,27 @@ class Patches(Dictionary):
 
 @dataclass(frozen=True)
 class Marks(Surface):
-    """A surface that knows its bands' deviations as plain numbers."""
+    """A surface that knows its bands' deviations, and its strokes' variety, as plain numbers."""
 
     deviations: tuple[float, ...] = ()
+    varied: float = 0.0
 
     def deviation(self, band: int) -> float:
         """Like the original."""
         return self.deviations[band]
 
+    def variety(self) -> float:
+        """Like the original."""
+        return self.varied
+
 
 @dataclass(frozen=True)
 class Palette(ColorStats):
-    """Colors that know their share of ink, and how gray they are, as plain numbers."""
+    """Colors that know their share of ink, how gray and how colorful they are, as plain numbers."""
 
     ink: float = 0.0
     gray: float = 0.0
+    hues: float = 0.0
 
     def ink_share(self) -> float:
         """Like the original."""
@@ -210,3 +216,7 @@ class Palette(ColorStats):
     def grayness(self) -> float:
         """Like the original."""
         return self.gray
+
+    def colorfulness(self) -> float:
+        """Like the original."""
+        return self.hues

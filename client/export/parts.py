@@ -31,7 +31,9 @@ class _WithHead(nn.Module):
         super().__init__()
         self._head = head
         self._deviations = tuple(head.surface.deviation(band) for band in range(len(head.surface.values)))
-        self._plain = head.color.share, head.color.ink_share(), head.color.grayness()
+        self._varied = head.surface.variety()
+        color = head.color
+        self._plain = color.share, color.ink_share(), color.grayness(), color.colorfulness()
         for name in ("mean", "covariance", "axes", "tones"):
             self.register_buffer(f"color_{name}", getattr(head.color, name))
         for name in ("contrast", "values", "lights"):
@@ -47,7 +49,7 @@ class _WithHead(nn.Module):
         mean, covariance, axes, tones = (buffer(f"color_{name}") for name in ("mean", "covariance", "axes", "tones"))
         color = Palette(mean, covariance, axes, tones, *self._plain)
         contrast, values, lights = (buffer(f"surface_{name}") for name in ("contrast", "values", "lights"))
-        surface = Marks(contrast, values, lights, self._deviations)
+        surface = Marks(contrast, values, lights, self._deviations, self._varied)
         levels = tuple(
             Patches(*(buffer(f"level{i}_{name}") for name in ("patches", "center", "basis", "price")))
             for i in range(len(self._head.levels))

@@ -143,8 +143,8 @@ def test_learning_takes_fine_or_broad_strokes(atelier: Atelier, photo: str) -> N
         atelier.learn(
             [photo], name=strokes, budget_s=0, strokes=strokes, patience=Patience(), progress=lambda share: None
         )
-        freedom[strokes] = atelier.home.load_head(strokes).config.abstraction
-    assert freedom == {strokes: STROKES[strokes].abstraction for strokes in ("fine", "broad")}
+        freedom[strokes] = atelier.home.load_head(strokes).config.brush
+    assert freedom == {strokes: STROKES[strokes].brush for strokes in ("fine", "broad")}
     assert freedom["broad"] > freedom["fine"]
 
 

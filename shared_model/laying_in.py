@@ -1,0 +1,148 @@
+"""Lay a picture in with strokes of one color each, the way a painter does before any detail.
+
+A renderer in closed form, without a loop over strokes (Haeberli 1990; Litwinowicz 1997). Every pixel is the middle of
+a stroke that is swept along the shapes, has the color of its middle, and lies at a random height. A pixel shows the
+highest of all strokes that reach it, unless that one's color is none of its own: strokes stop at edges. A big
+brush comes first; where it misses what is there, a small one follows (Hertzmann 1998), and where that misses, too,
+the picture itself shows, unless all is busy there: eyes in a face are drawn, a tree's leaves are not. How far colors
+vary from stroke to stroke is the owner's (:meth:`shared_model.surface.Surface.variety`).
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from shared_model.pyramid import box, halve, luminance, resize_like
+
+__all__ = ["lay_in"]
+
+_ALLOWED = 0.27  # how far a stroke's color may be from what it covers, in deviations of the picture
+_FORBIDDEN = 20.0  # how much lower, in deviations, a stroke lies for every unit of color beyond
+_PARTICULAR = 0.0125  # deviations that a brush may miss what is there by, times the square of the detail asked for
+_AROUND = 2  # pixels around which that is asked
+_FAR, _CROWDED = 4, 1.8  # pixels of a quarter of the size; how little is drawn where brushes miss all around
+_BROKEN = 0.5  # how far hues vary from stroke to stroke, of how far they vary at all
+_CALMER = 0.5  # how far the colors of the small brush vary, of the big one's
+
+
+@torch.no_grad()
+def lay_in(
+    picture: Tensor,
+    trail: Tensor,
+    *,
+    brush: int,
+    light: Tensor | float,
+    hue: Tensor | float,
+    detail: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Lay a picture in.
+
+    Parameters
+    ----------
+    picture
+        ``(1, 3, H, W) float in [0, 1]``.
+    trail
+        Where strokes run: :func:`shared_model.brush.trails` at half the picture's size, as long as half a stroke.
+    brush
+        Half the width of the big brush in pixels of half the picture's size, at least 1; the small one is half as
+        wide and long.
+    light
+        Standard deviation of light from stroke to stroke: a number, or one for every pixel of half the size.
+    hue
+        How colorful strokes may be: red, green and blue at equal light vary half as much for their light.
+    detail
+        How particular the painter is: 0 uses the big brush only, 1 shows the picture almost everywhere.
+    generator
+        Where strokes lie and how their colors vary.
+
+    Returns
+    -------
+    Tensor
+        Same shape and range.
+    """
+    small = halve(picture)
+    spread = (picture - picture.mean((2, 3), keepdim=True)).square().mean().sqrt() + 1e-3
+    allowed = spread * _PARTICULAR / max(detail, 1e-3) ** 2
+    plain, change = _layer(small, trail, brush, 1.0, spread, generator)
+    if brush > 1:
+        finer, calmer = _layer(small, trail, brush // 2, 0.5, spread, generator)
+        missed = _missed(plain, small, allowed)
+        plain, change = torch.lerp(plain, finer, missed), torch.lerp(change, _CALMER * calmer, missed)
+    tint = change[:, :3] - luminance(change[:, :3])
+    laid, seen = _sharply(plain + light * (change[:, 3:] + _BROKEN * hue * tint), plain, picture)
+    return torch.lerp(laid, picture, _alone(_missed(seen, picture, allowed), detail)).clamp(0, 1)
+
+
+def _layer(
+    picture: Tensor, trail: Tensor, radius: int, share: float, spread: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Paint with one brush, and with strokes of a ``share`` of the trail's length.
+
+    Returns
+    -------
+    tuple
+        The color of every pixel's stroke, ``(1, 3, H, W)``, and four numbers that are its own, standard normal.
+    """
+    height, width = picture.shape[-2:]
+    draws = torch.randn(1, 5, height, width, generator=generator).to(picture.device)
+    highest, middle = F.max_pool2d(draws[:, 4:], 2 * radius + 1, 1, radius, return_indices=True)
+    highest, middle = highest.flatten(), middle.flatten()
+    own = _rows(box(picture, max(1, radius // 2)))
+    half = (len(trail) - 1) // 2
+    best, shown = highest.new_full((height * width,), -torch.inf), middle
+    for steps in range(0, int(share * half) + 1, radius):  # a brush is wide: no need to look at every pixel
+        for row in (steps, steps + half) if steps else (0,):
+            place = trail[row]
+            stroke = middle[place]
+            off = (own.index_select(0, stroke) - own).abs().amax(1) / spread - _ALLOWED
+            score = highest[place] - _FORBIDDEN * off.clamp_min(0)
+            better = score > best
+            best, shown = torch.where(better, score, best), torch.where(better, stroke, shown)
+    numbers = draws[0, :4].flatten(1).T[shown].T.view(1, 4, height, width)
+    return own[shown].T.view(1, 3, height, width), numbers
+
+
+def _missed(painted: Tensor, wanted: Tensor, allowed: Tensor) -> Tensor:
+    """How surely a brush has missed what is there by more than is allowed, 0 to 1, ``(1, 1, H, W)``."""
+    off = box((painted - wanted).abs().amax(1, keepdim=True), _AROUND)
+    return (off / allowed - 1).clamp(0, 1)
+
+
+def _alone(missed: Tensor, detail: float) -> Tensor:
+    """Of what brushes have missed, keep what they have not missed all around: an eye in a face, not a tree's leaves."""
+    around = halve(halve(missed))
+    for _ in range(2):
+        around = box(around, _FAR)
+    return missed * (1 - _CROWDED * (1 - detail) * resize_like(around, missed)).clamp_min(0)
+
+
+def _sharply(laid: Tensor, plain: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Enlarge strokes ``(1, 3, h, w)`` to the size of ``like`` with sharp, smooth edges; their plain colors likewise.
+
+    Each pixel takes one of the four strokes around it: the one most like their mean, and plainly most like the picture.
+    """
+    height, width = like.shape[-2:]
+    both = _rows(torch.cat([laid, plain], 1))
+    wanted = _rows(torch.cat([resize_like(box(laid, 1), like), like], 1))
+    down, right = (torch.arange(-1, size - 1, device=like.device) // 2 for size in (height, width))
+    result: Tensor | None = None
+    best: Tensor | None = None
+    for below, beside in itertools.product((0, 1), repeat=2):
+        row, column = (down + below).clamp(0, laid.shape[2] - 1), (right + beside).clamp(0, laid.shape[3] - 1)
+        found = both.index_select(0, (row[:, None] * laid.shape[3] + column).flatten())
+        off = (found - wanted).square().sum(1, keepdim=True)
+        result = found if result is None else torch.where(off < best, found, result)  # type: ignore[operator]
+        best = off if best is None else torch.minimum(off, best)
+    assert result is not None
+    enlarged = result.T.view(1, 6, height, width)
+    return enlarged[:, :3], enlarged[:, 3:]
+
+
+def _rows(picture: Tensor) -> Tensor:
+    """``(1, C, H, W)`` to ``(H W, C)``: a pixel is one run of memory."""
+    return picture[0].flatten(1).T.contiguous()
