@@ -61,8 +61,8 @@ def test_a_head_is_made_renamed_used_and_deleted(
         made = painter.personalize("mine", [photo, photo], budget_s=0.0)
         assert (made.name, made.images, made.shipped, made.matches) == ("mine", 2, False, True)
         assert painter.personalize("broad", [photo], budget_s=0.0, strokes="broad").name == "broad"
-        free, close = (atelier.home.load_head(name).config.patch for name in ("broad", "mine"))
-        assert free == STROKES["broad"].patch > close == STROKES["fine"].patch
+        free, close = (atelier.home.load_head(name).config.abstraction for name in ("broad", "mine"))
+        assert free == STROKES["broad"].abstraction < close == STROKES["fine"].abstraction
         painter.delete_head("broad")
         assert painter.rename_head("mine", "ours").name == "ours"
         assert [head.name for head in painter.heads()] == ["ours", "tiny"]
