@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--strokes",
         default="fine",
         choices=("fine", "broad"),
-        help="marks of a few pixels, close to the photo (fine), or larger strokes, painted more freely (broad)",
+        help="marks of a few pixels, close to the photo (fine), or brush strokes that show (broad)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="fixes everything random (default 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace a head of the same name")
