@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,11 +34,12 @@ def photo() -> Tensor:
     return F.interpolate(to_tensor(data.chelsea()), size=(150, 226), mode="bicubic", antialias=True).clamp(0, 1)
 
 
-@pytest.fixture(scope="module")
-def head(backbone: Backbone) -> Head:
+@pytest.fixture(scope="module", params=[0, 2], ids=["looked up", "laid in"])
+def head(request: pytest.FixtureRequest, backbone: Backbone) -> Head:
     from skimage import data
 
-    return Head.fit([to_tensor(data.coffee())], backbone=backbone, name="small", config=SMALL)
+    config = replace(SMALL, brush=request.param)
+    return Head.fit([to_tensor(data.coffee())], backbone=backbone, name="small", config=config)
 
 
 def _halves(photo: Tensor, head: Head, backbone: Backbone, options: Options) -> Tensor:

@@ -61,8 +61,8 @@ def test_a_dictionary_finds_and_paints_the_same(stride: int, tiny_head: Head) ->
 def test_marks_know_their_deviations(tiny_head: Head) -> None:
     surface = tiny_head.surface
     known = tuple(surface.deviation(band) for band in range(len(surface.values)))
-    marks = Marks(surface.contrast, surface.values, surface.lights, known)
-    assert isinstance(marks, Surface)
+    marks = Marks(surface.contrast, surface.values, surface.lights, known, surface.variety())
+    assert isinstance(marks, Surface) and marks.variety() == surface.variety() > 0
     assert [marks.deviation(i) for i in range(5)] == list(known)
 
 
@@ -88,10 +88,10 @@ def test_what_reads_a_heads_numbers_can_be_traced(gray: bool, tiny_head: Head) -
             with Lowering():
                 head = self.head()
                 colored: Tensor = transfer(photo, head.color)
-                return colored + head.surface.strength(0, photo)
+                return colored + head.surface.broken(photo) + head.color.hues_for(photo)
 
     photo = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(3)) ** 3
     part = Part(head)
     traced = torch.export.export(part, (photo,)).module()
-    wanted = transfer(photo, head.color) + head.surface.strength(0, photo)
+    wanted = transfer(photo, head.color) + head.surface.broken(photo) + head.color.hues_for(photo)
     assert torch.allclose(traced(photo), wanted, atol=1e-4)
