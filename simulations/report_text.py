@@ -138,10 +138,13 @@ def head(facts: Mapping[str, Any] | None) -> str:
     """Say how a head came about."""
     if facts is None:
         return ""
+    if facts["loss_after"] < facts["loss_before"]:
+        outcome = f"took its loss from {facts['loss_before']:.3f} to {facts['loss_after']:.3f}"
+    else:
+        outcome = f"found nothing better in that time (loss {facts['loss_before']:.3f}) and left it as it was fitted"
     return (
         f"Their head weighs {format_bytes(facts['bytes'])}, was fitted in {format_seconds(facts['fit_seconds'])} "
-        f"and tuned in {format_seconds(facts['tune_seconds'])}, on the device; tuning took its loss from "
-        f"{facts['loss_before']:.3f} to {facts['loss_after']:.3f}."
+        f"and tuned in {format_seconds(facts['tune_seconds'])}, on the device; tuning {outcome}."
     )
 
 

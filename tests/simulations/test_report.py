@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared_model.errors import MissingError, StorageError
+from simulations import report_text
 from simulations.report import write_report
 
 VOID = {"br", "circle", "img", "input", "line", "link", "meta", "polyline"}
@@ -118,3 +119,12 @@ def test_a_damaged_table_does_not_become_a_page(finished_run: Path) -> None:
     with pytest.raises(StorageError, match="do not fit together"):
         write_report(finished_run)
     assert not (finished_run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("after", "told"), [(0.8, "took its loss from 0.900 to 0.800"), (0.9, "found nothing better in that time")]
+)
+def test_the_report_says_whether_tuning_brought_anything(after: float, told: str) -> None:
+    facts = {"bytes": 4e5, "fit_seconds": 1.0, "tune_seconds": 4.0, "loss_before": 0.9, "loss_after": after}
+    assert told in report_text.head(facts)
+    assert report_text.head(None) == ""
