@@ -130,7 +130,13 @@ class Engine:
         self.hand.to(self.plan.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def stylize(
-        self, photo: Tensor, head: Head, *, options: Options | None = None, watch: Watch = lambda share: None
+        self,
+        photo: Tensor,
+        head: Head,
+        *,
+        options: Options | None = None,
+        scene: Tensor | None = None,
+        watch: Watch = lambda share: None,
     ) -> Tensor:
         """Paint one photo.
 
@@ -160,7 +166,7 @@ class Engine:
         with torch.inference_mode(), _memory_errors(self.plan.device):
             while True:
                 try:
-                    return self._stylize(photo, head, options=options or Options(), watch=watch)
+                    return self._stylize(photo, head, options=options or Options(), scene=scene, watch=watch)
                 except (MemoryError, RuntimeError) as error:
                     if self.rows <= _FEWEST_ROWS or not _is_lack_of_memory(error):
                         raise
@@ -168,13 +174,14 @@ class Engine:
                 if self.plan.device.type == "cuda":
                     torch.cuda.empty_cache()
 
-    def _stylize(self, photo: Tensor, head: Head, *, options: Options, watch: Watch) -> Tensor:
+    def _stylize(self, photo: Tensor, head: Head, *, options: Options, scene: Tensor | None, watch: Watch) -> Tensor:
         place = self.plan.device
         painted = stylize(
             photo.to(place),
             head=head.to(place),
             backbone=self.hand,
             options=options,
+            scene=None if scene is None else scene.to(place),
             rows=self.rows,
             watch=watch,
         )

@@ -34,7 +34,7 @@ from shared_model.errors import InputError, Interrupted, StorageError
 from shared_model.files import write_atomic
 from shared_model.images import to_tensor, to_uint8
 from shared_model.stylize import MAX_SIDE
-from shared_model.temporal import Blend, State, stabilise
+from shared_model.temporal import Blend, State, follow, stabilise
 
 __all__ = ["SEGMENT", "Painted", "paint_film", "read_recipe"]
 
@@ -180,8 +180,9 @@ def _paint(
 def _paint_shot(shot: Shot, state: State | None, painter: Painter, blend: Blend) -> State:
     """Paint a frame and steady it."""
     photo = to_tensor(shot.rgb)
-    painting = painter.engine.stylize(photo, painter.head, options=painter.frame_options())
-    return stabilise(state, photo, painting, blend=blend)[1]
+    step = follow(state, photo, blend=blend)
+    painting = painter.engine.stylize(photo, painter.head, options=painter.frame_options(), scene=step.scene)
+    return stabilise(state, photo, painting, blend=blend, step=step)[1]
 
 
 @dataclass
@@ -246,19 +247,20 @@ class _Folder:
             held = safetensors.torch.load(data)
             segments, frames = (int(v) for v in held["finished"])
             photo, painting = (held[name].float() / 255 for name in ("photo", "painting"))
+            scene = held["scene"]
         except (OSError, SafetensorError, LookupError, ValueError):
             return
         if all(self.part(number).is_file() for number in range(segments)):
-            self.segments, self.frames, self.state = segments, frames, State(photo, painting)
+            self.segments, self.frames, self.state = segments, frames, State(photo, painting, scene)
 
     def finish_segment(self, state: State, count: int) -> None:
         """Remember that one more segment of ``count`` frames is there; its file was written before."""
         levels = [(x * 255).round().to(torch.uint8) for x in (state.photo, state.painting)]
         finished = torch.tensor([self.segments + 1, self.frames + count])
-        held = {"photo": levels[0], "painting": levels[1], "finished": finished}
+        held = {"photo": levels[0], "painting": levels[1], "scene": state.scene.contiguous(), "finished": finished}
         write_atomic(self.path / _STATE, safetensors.torch.save(held), mode=0o600)
         self.segments, self.frames = self.segments + 1, self.frames + count
-        self.state = State(levels[0].float() / 255, levels[1].float() / 255)
+        self.state = State(levels[0].float() / 255, levels[1].float() / 255, state.scene)
 
     def clear(self) -> None:
         """Remove what easel left in the folder, and nothing else."""

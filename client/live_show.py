@@ -19,7 +19,7 @@ from shared_model.errors import EaselError, InputError
 from shared_model.head import Head
 from shared_model.images import Picture, resize_short, to_tensor, to_uint8
 from shared_model.mix import Mixed
-from shared_model.temporal import State, stabilise
+from shared_model.temporal import State, follow, stabilise
 
 __all__ = ["LARGEST_PX", "SMALLEST_PX", "Pace", "Show", "Shown"]
 
@@ -177,8 +177,9 @@ class Show:
     def _paint(self, photo: Tensor) -> Shown:
         photo = resize_short(photo, min(self.pace.px, *photo.shape[-2:]))
         head = _on_canvas(self.painter.head, self.pace.px)
-        painting = self.painter.engine.stylize(photo, head, options=self.painter.frame_options())
-        steady, self._state = stabilise(self._state, photo, painting)
+        step = follow(self._state, photo)
+        painting = self.painter.engine.stylize(photo, head, options=self.painter.frame_options(), scene=step.scene)
+        steady, self._state = stabilise(self._state, photo, painting, step=step)
         data = encode_view(Picture(rgb=to_uint8(steady)))
         number = 1 if self._shown is None else self._shown.number + 1
         self._finished = times = [*self._finished[-19:], self.clock()]

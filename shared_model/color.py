@@ -21,7 +21,7 @@ from torch import Tensor
 from shared_model.pyramid import LUMA, luminance
 from shared_model.quantiles import curve, follow, quantiles, sample, soften
 
-__all__ = ["TONES", "ColorStats", "mapping", "nearer", "transfer"]
+__all__ = ["TONES", "ColorStats", "mapping", "nearer", "tinted", "transfer"]
 
 TONES = 129  # quantiles kept per axis
 _FLOOR = 3e-4  # added to every variance: greyscale or single-colored pictures stay finite
@@ -199,3 +199,8 @@ def nearer(painted: Tensor, stats: ColorStats) -> Tensor:
     bounded = (axes @ torch.diag(stretch.clamp(1 / _STRETCH, _STRETCH)) @ axes.T).to(flat)
     moved = (bounded @ (flat - own) + stats.mean.to(flat)[:, None]).view_as(painted)
     return torch.lerp(painted, moved, _NEARER * stats.share).clamp(0.0, 1.0)
+
+
+def tinted(painted: Tensor, colored: Tensor, share: float) -> Tensor:
+    """Give a painting so much of the hues of what it follows, pixel by pixel; light and dark stay."""
+    return painted + share * ((colored - luminance(colored)) - (painted - luminance(painted)))

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shared_model.brush import STEPS, abstract, bristles, directions, settle, trails
-from shared_model.color import TONES, ColorStats, nearer, transfer
+from shared_model.color import TONES, ColorStats, nearer, tinted, transfer
 from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, ConfigError, InputError, StorageError
@@ -32,7 +32,7 @@ from shared_model.laying_in import lay_in
 from shared_model.lines import draw
 from shared_model.pieces import crops, patches
 from shared_model.provenance import check_origin, read_copies, thumbnail
-from shared_model.pyramid import halve, luminance, pyramid, resize_like
+from shared_model.pyramid import halve, pyramid, resize_like
 from shared_model.samples import sample_photos
 from shared_model.surface import CONTRASTS, LIGHTS, VALUES, Surface
 
@@ -163,7 +163,7 @@ class Head:
         )
 
     @torch.no_grad()
-    def draft(self, photo: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
+    def draft(self, photo: Tensor, *, seed: int = 0, detail: float = 0.5, places: Tensor | None = None) -> Draft:
         """Paint a photo with the owner's palette and patches.
 
         Parameters
@@ -175,8 +175,10 @@ class Head:
         detail
             How much of the photo's own fine structure shows through where there is structure:
             0 none, 0.5 the default, 1 most.
+        places
+            Where in a scene its pixels lie; see :func:`shared_model.laying_in.lay_in`.
         """
-        return self.redraft(self.colored(photo), seed=seed, detail=detail)
+        return self.redraft(self.colored(photo), seed=seed, detail=detail, places=places)
 
     def colored(self, photo: Tensor) -> Tensor:
         """Return what a draft follows, in the owner's palette: the photo without its grain, or a drawing of it.
@@ -188,13 +190,13 @@ class Head:
         return transfer(seen, self.color)
 
     @torch.no_grad()
-    def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
+    def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5, places: Tensor | None = None) -> Draft:
         """Like :meth:`draft` for a picture that has the owner's palette already (see :meth:`colored`)."""
         generator = torch.Generator().manual_seed(seed)
         along = directions(colored)  # at half size: the finest strokes are two pixels wide
         field = trail = torch.empty(0)
         if self.config.brush > 0:
-            colored = self._laid_in(colored, along, detail, generator)
+            colored = self._laid_in(colored, along, detail, generator, places)
         steps = pyramid(colored, max(STEPS, self.config.levels))
         painted, choices = steps[self.config.levels - 1], []
         for level in reversed(range(len(self.levels))):
@@ -216,7 +218,7 @@ class Head:
             )
             choices.append(chosen)
         if self.color.share < 1:
-            painted = _tinted(painted, colored, self.config.hues * (1 - self.color.share))
+            painted = tinted(painted, colored, self.config.hues * (1 - self.color.share))
         painted = settle(
             painted,
             steps[:STEPS],
@@ -247,7 +249,9 @@ class Head:
         noise = torch.randn(1, 1, *along.shape[-2:], generator=generator).to(like.device)
         return self.config.roughness * self.surface.strength(level, like) * resize_like(bristles(noise, trail), like)
 
-    def _laid_in(self, colored: Tensor, along: Tensor, detail: float, generator: torch.Generator) -> Tensor:
+    def _laid_in(
+        self, colored: Tensor, along: Tensor, detail: float, generator: torch.Generator, places: Tensor | None
+    ) -> Tensor:
         """Lay ``(1, 3, H, W)`` in with strokes whose colors vary as the owner's do."""
         return lay_in(
             colored,
@@ -257,6 +261,7 @@ class Head:
             hue=self.color.hues_for(colored),
             detail=detail * self.config.structure,
             generator=generator,
+            places=places,
         )
 
     def _priced(self) -> Head:
@@ -364,11 +369,6 @@ class Head:
             )
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
             raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error
-
-
-def _tinted(painted: Tensor, colored: Tensor, share: float) -> Tensor:
-    """Give a painting so much of the hues of what it follows, pixel by pixel; light and dark stay."""
-    return painted + share * ((colored - luminance(colored)) - (painted - luminance(painted)))
 
 
 def _read_level(tensors: dict[str, Tensor], index: int) -> Dictionary:

@@ -23,6 +23,7 @@ __all__ = ["lay_in"]
 _ALLOWED = 0.27  # how far a stroke's color may be from what it covers, in deviations of the picture
 _FORBIDDEN = 20.0  # how much lower, in deviations, a stroke lies for every unit of color beyond
 _PARTICULAR = 0.0125  # deviations that a brush may miss what is there by, times the square of the detail asked for
+_TILE = 512  # pixels of half the size after which a scene's chance repeats
 _AROUND = 2  # pixels around which that is asked
 _FAR, _CROWDED = 4, 1.8  # pixels of a quarter of the size; how little is drawn where brushes miss all around
 _BROKEN = 0.5  # how far hues vary from stroke to stroke, of how far they vary at all
@@ -39,6 +40,7 @@ def lay_in(
     hue: Tensor | float,
     detail: float,
     generator: torch.Generator,
+    places: Tensor | None = None,
 ) -> Tensor:
     """Lay a picture in.
 
@@ -59,6 +61,9 @@ def lay_in(
         How particular the painter is: 0 uses the big brush only, 1 shows the picture almost everywhere.
     generator
         Where strokes lie and how their colors vary.
+    places
+        ``(1, 2, H/2, W/2)``: where in a scene the pixels lie, down and across; what is drawn by chance is drawn there,
+        so that strokes go with a moving scene.
 
     Returns
     -------
@@ -68,9 +73,9 @@ def lay_in(
     small = halve(picture)
     spread = (picture - picture.mean((2, 3), keepdim=True)).square().mean().sqrt() + 1e-3
     allowed = spread * _PARTICULAR / max(detail, 1e-3) ** 2
-    plain, change = _layer(small, trail, brush, 1.0, spread, generator)
+    plain, change = _layer(small, trail, brush, 1.0, spread, generator, places)
     if brush > 1:
-        finer, calmer = _layer(small, trail, brush // 2, 0.5, spread, generator)
+        finer, calmer = _layer(small, trail, brush // 2, 0.5, spread, generator, places)
         missed = _missed(plain, small, allowed)
         plain, change = torch.lerp(plain, finer, missed), torch.lerp(change, _CALMER * calmer, missed)
     tint = change[:, :3] - luminance(change[:, :3])
@@ -79,7 +84,13 @@ def lay_in(
 
 
 def _layer(
-    picture: Tensor, trail: Tensor, radius: int, share: float, spread: Tensor, generator: torch.Generator
+    picture: Tensor,
+    trail: Tensor,
+    radius: int,
+    share: float,
+    spread: Tensor,
+    generator: torch.Generator,
+    places: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Paint with one brush, and with strokes of a ``share`` of the trail's length.
 
@@ -89,7 +100,12 @@ def _layer(
         The color of every pixel's stroke, ``(1, 3, H, W)``, and four numbers that are its own, standard normal.
     """
     height, width = picture.shape[-2:]
-    draws = torch.randn(1, 5, height, width, generator=generator).to(picture.device)
+    if places is None:
+        draws = torch.randn(1, 5, height, width, generator=generator).to(picture.device)
+    else:
+        tile = torch.randn(5, _TILE, _TILE, generator=generator).to(picture.device)
+        row, column = places[0].round().long().remainder(_TILE)
+        draws = tile[:, row, column][None]
     highest, middle = F.max_pool2d(draws[:, 4:], 2 * radius + 1, 1, radius, return_indices=True)
     highest, middle = highest.flatten(), middle.flatten()
     own = _rows(box(picture, max(1, radius // 2)))

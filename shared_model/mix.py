@@ -57,17 +57,19 @@ class Mixed(Head):
         return _mean([part.colored(photo) for part in self.parts], self.shares)
 
     @torch.no_grad()
-    def draft(self, photo: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
+    def draft(self, photo: Tensor, *, seed: int = 0, detail: float = 0.5, places: Tensor | None = None) -> Draft:
         """Let every part see the photo in its own way (a head of line drawings sees lines) and average the drafts."""
-        drafts = [part.draft(photo, seed=seed, detail=detail) for part in self.parts]
+        drafts = [part.draft(photo, seed=seed, detail=detail, places=places) for part in self.parts]
         colored = _mean([draft.colored for draft in drafts], self.shares)
         painted = _mean([draft.painted for draft in drafts], self.shares)
         return Draft(colored, painted, drafts[_largest(self.shares)].choices)
 
     @torch.no_grad()
-    def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5) -> Draft:
+    def redraft(self, colored: Tensor, *, seed: int = 0, detail: float = 0.5, places: Tensor | None = None) -> Draft:
         """Let every part draft and lay the drafts over one another; ``choices`` are those of the largest share."""
-        drafts = [part.redraft(transfer(colored, part.color), seed=seed, detail=detail) for part in self.parts]
+        drafts = [
+            part.redraft(transfer(colored, part.color), seed=seed, detail=detail, places=places) for part in self.parts
+        ]
         painted = _mean([draft.painted for draft in drafts], self.shares)
         return Draft(colored, painted, drafts[_largest(self.shares)].choices)
 

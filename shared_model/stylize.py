@@ -95,6 +95,7 @@ def stylize(
     head: Head,
     backbone: Backbone,
     options: Options | None = None,
+    scene: Tensor | None = None,
     rows: int = ROWS,
     watch: Watch = _unwatched,
 ) -> Tensor:
@@ -110,6 +111,9 @@ def stylize(
         The hand.
     options
         How to paint.
+    scene
+        ``(1, 2, H, W)``: where in a scene the photo's pixels lie, for frames of a clip; see
+        :class:`shared_model.temporal.Step`.
     rows
         How many rows of a large photo are finished at once, at least 1. Fewer need less memory; the painting is
         the same but for rounding (below 1e-5).
@@ -130,7 +134,7 @@ def stylize(
     check_match(head, backbone)
     size = _output_size(photo, options.size_px)
     canvas = _resize(photo, canvas_size(photo, head.config.canvas_px))
-    painted = _paint(canvas, head, backbone, options, watch=watch)
+    painted = _paint(canvas, head, backbone, options, scene=scene, watch=watch)
     target = _resize(photo, size)
     if size[0] * size[1] <= painted.shape[2] * painted.shape[3]:
         return _mixed(_resize(painted, size), target, options)
@@ -146,12 +150,25 @@ def _mixed(painted: Tensor, photo: Tensor, options: Options) -> Tensor:
     return painted.clamp(0, 1)
 
 
-def _paint(canvas: Tensor, head: Head, backbone: Backbone, options: Options, *, watch: Watch = _unwatched) -> Tensor:
+def _paint(
+    canvas: Tensor,
+    head: Head,
+    backbone: Backbone,
+    options: Options,
+    *,
+    scene: Tensor | None = None,
+    watch: Watch = _unwatched,
+) -> Tensor:
     """Draft and finish at canvas scale."""
     height, width = canvas.shape[-2:]
-    padded = F.pad(canvas, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+    border = (0, -width % MULTIPLE, 0, -height % MULTIPLE)
+    padded = F.pad(canvas, border, mode="replicate")
+    places = None
+    if scene is not None:
+        sized = F.interpolate(scene, size=(height, width), mode="bilinear") * (width / scene.shape[-1])
+        places = F.avg_pool2d(F.pad(sized, border, mode="replicate"), 2) / 2
     watch(0.0)
-    draft = head.draft(padded, seed=options.seed, detail=options.detail)
+    draft = head.draft(padded, seed=options.seed, detail=options.detail, places=places)
     watch(0.3)
     generator = torch.Generator().manual_seed(options.seed)
     noise = torch.randn(1, 1, *padded.shape[-2:], generator=generator).to(canvas.device)

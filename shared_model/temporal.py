@@ -7,8 +7,11 @@ along it, and where the carried photo agrees with the new one most of the new pa
 carried one (Lai et al. 2018 learn such a blend; here it is closed form, three numbers and no training).
 Where it disagrees (uncovered ground, cuts, fast change) the new painting stands as it is.
 
+Strokes that a photo is laid in with (:mod:`shared_model.laying_in`) belong to the scene: :func:`follow` says for every
+pixel of the new frame where in the scene it lies, and what chance decides about a stroke is decided there.
+
 Guarantees: the first frame, and every frame after a cut, is exactly the painting given. A state holds
-one photo and one painting and nothing else. All is deterministic.
+one photo, one painting and the places of its pixels, and nothing else. All is deterministic.
 
 Limits: motion larger than about a quarter of the frame, transparency and flicker of the light are taken for
 a cut or for disagreement, so they flicker as before; a carried painting is resampled once a frame, which
@@ -26,11 +29,12 @@ from torch import Tensor
 from shared_model.errors import InputError
 from shared_model.pyramid import box, luminance, pyramid, resize_like
 
-__all__ = ["Blend", "State", "flow", "shift", "stabilise", "warp"]
+__all__ = ["Blend", "State", "Step", "flow", "follow", "shift", "stabilise", "warp"]
 
 _SMALL = 8  # smallest side of the coarsest level on which motion is looked for
 _ROUNDS = 3  # Lucas-Kanade steps per level
 _WINDOW = 4  # radius of its window
+_SEEN = 0.1  # agreement from which on a pixel shows what was seen before
 
 
 @dataclass(frozen=True)
@@ -66,15 +70,62 @@ class Blend:
 
 @dataclass(frozen=True)
 class State:
-    """What a clip remembers between two frames: the last photo and the last painting, ``(1, 3, H, W)`` each."""
+    """What a clip remembers between two frames.
+
+    Parameters
+    ----------
+    photo, painting
+        The last ones, ``(1, 3, H, W)`` each.
+    scene
+        Where in the scene the frame's pixels lie; see :class:`Step`.
+    """
 
     photo: Tensor
     painting: Tensor
+    scene: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happened from one frame to the next.
+
+    Parameters
+    ----------
+    scene
+        ``(1, 2, H, W)``: where in the scene every pixel of the new frame lies (down, across, in pixels of the frame
+        with which the clip began). It goes with what is seen; uncovered ground goes with the camera.
+    motion
+        As :func:`warp` takes it; ``None`` where a clip begins anew.
+    share
+        ``(1, 1, H, W)``: how much of the carried painting is to be kept.
+    """
+
+    scene: Tensor
+    motion: Tensor | None = None
+    share: Tensor | None = None
+
+
+@torch.no_grad()
+def follow(last: State | None, photo: Tensor, *, blend: Blend | None = None) -> Step:
+    """Find out how a clip goes on, before its new frame ``(1, 3, H, W) float in [0, 1]`` is painted."""
+    blend, lattice = blend or Blend(), _lattice(photo)
+    if last is None or last.photo.shape != photo.shape or blend.keep == 0.0:
+        return Step(lattice)
+    motion = _motion(last.photo, photo, blend.motion_px)
+    carried, inside = warp(last.photo, motion)
+    difference = box((carried - photo).abs().mean(1, keepdim=True), 2)
+    if float((difference * inside).sum() / inside.sum().clamp_min(1.0)) > blend.cut or float(inside.mean()) < 0.25:
+        return Step(lattice)
+    agreement = torch.exp(-((difference / blend.tolerance) ** 2)) * inside
+    moved = motion + warp(last.scene - lattice, motion)[0]  # of the scene, since the clip began
+    camera = (moved * agreement).sum((2, 3), keepdim=True) / agreement.sum().clamp_min(1.0)
+    scene = lattice + torch.where(agreement > _SEEN, moved, camera)
+    return Step(scene, motion, blend.keep * agreement)
 
 
 @torch.no_grad()
 def stabilise(
-    last: State | None, photo: Tensor, painting: Tensor, *, blend: Blend | None = None
+    last: State | None, photo: Tensor, painting: Tensor, *, blend: Blend | None = None, step: Step | None = None
 ) -> tuple[Tensor, State]:
     """Blend the last painting of a clip into the new one.
 
@@ -86,6 +137,8 @@ def stabilise(
         The new frame and what was painted from it, both ``(1, 3, H, W) float in [0, 1]``.
     blend
         See :class:`Blend`.
+    step
+        What :func:`follow` found for this frame, if the painting was made by it.
 
     Returns
     -------
@@ -99,17 +152,17 @@ def stabilise(
     """
     if photo.shape != painting.shape:
         raise InputError("the photo and its painting must have the same size")
-    blend = blend or Blend()
-    if last is None or last.photo.shape != photo.shape or blend.keep == 0.0:
-        return painting, State(photo, painting)
-    motion = _motion(last.photo, photo, blend.motion_px)
-    carried, inside = warp(last.photo, motion)
-    difference = box((carried - photo).abs().mean(1, keepdim=True), 2)
-    if float((difference * inside).sum() / inside.sum().clamp_min(1.0)) > blend.cut or float(inside.mean()) < 0.25:
-        return painting, State(photo, painting)
-    share = blend.keep * torch.exp(-((difference / blend.tolerance) ** 2)) * inside
-    steady = torch.lerp(painting, warp(last.painting, motion)[0], share).clamp(0, 1)
-    return steady, State(photo, steady)
+    step = step or follow(last, photo, blend=blend)
+    if last is None or step.motion is None or step.share is None:
+        return painting, State(photo, painting, step.scene)
+    steady = torch.lerp(painting, warp(last.painting, step.motion)[0], step.share).clamp(0, 1)
+    return steady, State(photo, steady, step.scene)
+
+
+def _lattice(like: Tensor) -> Tensor:
+    """Row and column of every pixel, ``(1, 2, H, W)``."""
+    rows, columns = (torch.arange(size, dtype=like.dtype, device=like.device) for size in like.shape[-2:])
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
 
 
 def _motion(before: Tensor, after: Tensor, most_px: int) -> Tensor:

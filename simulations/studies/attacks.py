@@ -44,9 +44,9 @@ class Target:
     options: Options
 
     @torch.no_grad()
-    def paint(self, photo: Tensor) -> Tensor:
-        """Return the true painting of ``(1, 3, H, W) float in [0, 1]``."""
-        return stylize(photo, head=self.head, backbone=self.backbone, options=self.options)
+    def paint(self, photo: Tensor, scene: Tensor | None = None) -> Tensor:
+        """Return the true painting of ``(1, 3, H, W) float in [0, 1]``, a frame of a ``scene`` if given."""
+        return stylize(photo, head=self.head, backbone=self.backbone, options=self.options, scene=scene)
 
     def stand_in(self, photo: Tensor, *, through: bool) -> Tensor:
         """Return a painting that can be differentiated; its value is the true one up to rounding.

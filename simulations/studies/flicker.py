@@ -25,7 +25,7 @@ from shared_model.images import encode_picture, find_pictures, load_tensor, resi
 from shared_model.metrics.content import content_score
 from shared_model.pyramid import bands, luminance
 from shared_model.stylize import Options
-from shared_model.temporal import Blend, State, stabilise, warp
+from shared_model.temporal import Blend, State, follow, stabilise, warp
 from simulations.studies import study_parser
 from simulations.studies.attacks import Target
 from simulations.studies.clips import KINDS, Clip, flicker, make_clip
@@ -79,12 +79,25 @@ def blended(frames: Sequence[Tensor], painted: Sequence[Tensor], *, keep: float)
     return steady
 
 
+def painted_together(frames: Sequence[Tensor], target: Target) -> list[Tensor]:
+    """Paint the frames of a clip so that strokes go with the scene; not yet blended."""
+    state: State | None = None
+    painted = []
+    for frame in frames:
+        scene = follow(state, frame).scene
+        painted.append(target.paint(frame, scene))
+        state = State(frame, painted[-1], scene)
+    return painted
+
+
 def measure(clip: Clip, target: Target, *, keeps: Sequence[float], names: tuple[str, str]) -> list[Steadiness]:
     """Paint a clip once and measure it frame by frame (``keep`` 0) and with every other ``keep``."""
-    painted = [target.paint(frame) for frame in clip.frames]
+    alone = [target.paint(frame) for frame in clip.frames]
+    together = painted_together(clip.frames, target)
     own = flicker(clip.frames, clip.motions)
     rows = []
     for keep in keeps:
+        painted = together if keep > 0 else alone
         steady = blended(clip.frames, painted, keep=keep)
         rows.append(
             Steadiness(

@@ -103,6 +103,24 @@ def test_colors_vary_as_the_owners_do(picture: Pictures) -> None:
     assert hues[0] == 0.0 and hues[1] < 0.01 and hues[2] > 0.8
 
 
+def test_strokes_go_with_a_scene_that_moves() -> None:
+    """A frame that shows what was 8 pixels to the right, in a picture without shapes: the same strokes, moved."""
+    wide = torch.full((1, 3, 96, 136), 0.5)
+    trail = trails(directions(wide[..., :128]), 8)
+
+    def frame(left: int) -> Tensor:
+        rows, columns = torch.arange(48.0)[:, None], torch.arange(64.0)[None] + left / 2
+        places = torch.stack(torch.broadcast_tensors(rows, columns))[None]
+        chance = torch.Generator().manual_seed(5)
+        given = {"light": 0.05, "hue": 0.3, "detail": 0.0, "generator": chance, "places": places}
+        return lay_in(wide[..., left : left + 128], trail, brush=3, **given)
+
+    first, second = frame(0), frame(8)
+    inner = slice(32, 88)
+    torch.testing.assert_close(second[..., inner], first[..., 40:96], atol=1e-5, rtol=0)
+    assert float((second - first)[..., inner].abs().mean()) > 0.01
+
+
 def test_line_drawings_are_drawn_not_laid_in() -> None:
     paper = torch.full((1, 3, 96, 96), 0.98)
     paper[:, :, ::12] = 0.05

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from shared_model.errors import InputError
 from shared_model.pyramid import box, luminance
-from shared_model.temporal import Blend, State, flow, shift, stabilise, warp
+from shared_model.temporal import Blend, State, flow, follow, shift, stabilise, warp
 
 Pictures = Callable[..., Tensor]
 
@@ -63,7 +63,9 @@ def test_flat_frames_and_tiny_frames_have_no_motion() -> None:
 def test_the_first_frame_is_left_as_it_is(picture: Pictures) -> None:
     photo, painting = picture(1), picture(2)
     steady, state = stabilise(None, photo, painting)
-    assert steady is painting and state == State(photo, painting)
+    assert steady is painting and state.photo is photo and state.painting is painting
+    rows, columns = state.scene[0]
+    assert float(rows[7, 5]) == 7.0 and float(columns[7, 5]) == 5.0
 
 
 def test_a_still_clip_settles_on_one_painting(picture: Pictures) -> None:
@@ -113,6 +115,20 @@ def test_a_cut_and_a_new_size_start_anew(picture: Pictures) -> None:
     assert steady is new and after.painting is new
     small = picture(5, 64, 64)
     assert stabilise(state, small, small)[0] is small
+
+
+def test_the_scene_goes_with_a_pan_and_new_ground_with_the_camera(big: Tensor) -> None:
+    """Fractions of a pixel add up, and a cut begins anew."""
+    state = None
+    for frame in range(6):
+        photo = torch.nn.functional.avg_pool2d(window(big, frame, 0), 2)  # half a pixel a frame
+        step = follow(state, photo)
+        state = State(photo, photo, step.scene)
+    moved = step.scene - follow(None, photo).scene
+    torch.testing.assert_close(moved[:, 0].median(), torch.tensor(2.5), atol=0.15, rtol=0)
+    torch.testing.assert_close(moved[:, 0, -1].median(), torch.tensor(2.5), atol=0.3, rtol=0)
+    assert float(moved[:, 1].median().abs()) < 0.1
+    assert torch.equal(follow(state, 1 - photo, blend=Blend(cut=0.05)).scene, follow(None, photo).scene)
 
 
 def test_keeping_nothing_changes_nothing(picture: Pictures) -> None:

@@ -30,7 +30,7 @@ class Painter:
     def __init__(self, strokes: float) -> None:
         self.strokes = strokes
 
-    def paint(self, frame: Tensor) -> Tensor:
+    def paint(self, frame: Tensor, scene: Tensor | None = None) -> Tensor:
         pattern = torch.rand(frame.shape, generator=torch.Generator().manual_seed(1)) - 0.5
         return (1 - frame + self.strokes * pattern).clamp(0, 1)
 
