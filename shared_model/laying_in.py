@@ -71,7 +71,9 @@ def lay_in(
         Same shape and range.
     """
     small = halve(picture)
-    spread = (picture - picture.mean((2, 3), keepdim=True)).square().mean().sqrt() + 1e-3
+    # (1,), not (): an exported graph would lose track of how many dimensions everything made with it has
+    spread = (picture - picture.mean((2, 3), keepdim=True)).square().mean().sqrt().view(1) + 1e-3
+    hue = torch.as_tensor(hue, device=picture.device).view(1)
     allowed = spread * _PARTICULAR / max(detail, 1e-3) ** 2
     plain, change = _layer(small, trail, brush, 1.0, spread, generator, places)
     if brush > 1:
