@@ -250,7 +250,8 @@ class _Folder:
             scene = held["scene"]
         except (OSError, SafetensorError, LookupError, ValueError):
             return
-        if all(self.part(number).is_file() for number in range(segments)):
+        fits = scene.shape == (1, 2, *photo.shape[-2:]) and bool(scene.isfinite().all())
+        if fits and all(self.part(number).is_file() for number in range(segments)):
             self.segments, self.frames, self.state = segments, frames, State(photo, painting, scene)
 
     def finish_segment(self, state: State, count: int) -> None:

@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared_model.pyramid import box, halve, luminance, resize_like
+from shared_model.pyramid import box, halve, lattice, luminance, resize_like
 
 __all__ = ["lay_in"]
 
 _ALLOWED = 0.27  # how far a stroke's color may be from what it covers, in deviations of the picture
 _FORBIDDEN = 20.0  # how much lower, in deviations, a stroke lies for every unit of color beyond
 _PARTICULAR = 0.0125  # deviations that a brush may miss what is there by, times the square of the detail asked for
-_TILE = 512  # pixels of half the size after which a scene's chance repeats
+_TILE = 384  # pixels of half the size after which chance repeats
 _AROUND = 2  # pixels around which that is asked
 _FAR, _CROWDED = 4, 1.8  # pixels of a quarter of the size; how little is drawn where brushes miss all around
 _BROKEN = 0.5  # how far hues vary from stroke to stroke, of how far they vary at all
@@ -102,12 +102,9 @@ def _layer(
         The color of every pixel's stroke, ``(1, 3, H, W)``, and four numbers that are its own, standard normal.
     """
     height, width = picture.shape[-2:]
-    if places is None:
-        draws = torch.randn(1, 5, height, width, generator=generator).to(picture.device)
-    else:
-        tile = torch.randn(5, _TILE, _TILE, generator=generator).to(picture.device)
-        row, column = places[0].round().long().remainder(_TILE)
-        draws = tile[:, row, column][None]
+    tile = torch.randn(5, _TILE, _TILE, generator=generator).to(picture.device)
+    row, column = (lattice(picture) if places is None else places.round())[0].long().remainder(_TILE)
+    draws = tile.flatten(1).index_select(1, (row * _TILE + column).flatten()).view(1, 5, height, width)
     highest, middle = F.max_pool2d(draws[:, 4:], 2 * radius + 1, 1, radius, return_indices=True)
     highest, middle = highest.flatten(), middle.flatten()
     own = _rows(box(picture, max(1, radius // 2)))

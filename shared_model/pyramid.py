@@ -19,6 +19,7 @@ __all__ = [
     "collapse",
     "decompose",
     "halve",
+    "lattice",
     "luminance",
     "pad_reflect",
     "pyramid",
@@ -39,6 +40,12 @@ def luminance(x: Tensor) -> Tensor:
     """Rec. 601 luma (:data:`LUMA`): ``(N, 3, H, W)`` to ``(N, 1, H, W)``."""
     red, green, blue = LUMA
     return red * x[:, 0:1] + green * x[:, 1:2] + blue * x[:, 2:3]
+
+
+def lattice(like: Tensor) -> Tensor:
+    """Row and column of every pixel of a picture, ``(1, 2, H, W)``."""
+    rows, columns = (torch.arange(size, dtype=like.dtype, device=like.device) for size in like.shape[-2:])
+    return torch.stack([rows[:, None].expand(like.shape[-2:]), columns[None].expand(like.shape[-2:])])[None]
 
 
 def halve(x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from shared_model.errors import CompatibilityError, InputError
 from shared_model.generator import MULTIPLE
 from shared_model.head import Head
 from shared_model.own_hand import check_change
-from shared_model.pyramid import luminance
+from shared_model.pyramid import lattice, luminance
 from shared_model.weights import backbone_id
 
 __all__ = ["MAX_SIDE", "ROWS", "Options", "Watch", "canvas_size", "check_match", "stylize"]
@@ -165,8 +165,9 @@ def _paint(
     padded = F.pad(canvas, border, mode="replicate")
     places = None
     if scene is not None:
-        sized = F.interpolate(scene, size=(height, width), mode="bilinear") * (width / scene.shape[-1])
-        places = F.avg_pool2d(F.pad(sized, border, mode="replicate"), 2) / 2
+        moved = F.interpolate(scene - lattice(scene), size=(height, width), mode="bilinear") * (width / scene.shape[-1])
+        moved = F.avg_pool2d(F.pad(moved, border, mode="replicate"), 2) / 2
+        places = lattice(moved) + moved
     watch(0.0)
     draft = head.draft(padded, seed=options.seed, detail=options.detail, places=places)
     watch(0.3)

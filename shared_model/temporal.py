@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shared_model.errors import InputError
-from shared_model.pyramid import box, luminance, pyramid, resize_like
+from shared_model.pyramid import box, lattice, luminance, pyramid, resize_like
 
 __all__ = ["Blend", "State", "Step", "flow", "follow", "shift", "stabilise", "warp"]
 
@@ -108,18 +108,18 @@ class Step:
 @torch.no_grad()
 def follow(last: State | None, photo: Tensor, *, blend: Blend | None = None) -> Step:
     """Find out how a clip goes on, before its new frame ``(1, 3, H, W) float in [0, 1]`` is painted."""
-    blend, lattice = blend or Blend(), _lattice(photo)
+    blend, still = blend or Blend(), lattice(photo)
     if last is None or last.photo.shape != photo.shape or blend.keep == 0.0:
-        return Step(lattice)
+        return Step(still)
     motion = _motion(last.photo, photo, blend.motion_px)
     carried, inside = warp(last.photo, motion)
     difference = box((carried - photo).abs().mean(1, keepdim=True), 2)
     if float((difference * inside).sum() / inside.sum().clamp_min(1.0)) > blend.cut or float(inside.mean()) < 0.25:
-        return Step(lattice)
+        return Step(still)
     agreement = torch.exp(-((difference / blend.tolerance) ** 2)) * inside
-    moved = motion + warp(last.scene - lattice, motion)[0]  # of the scene, since the clip began
+    moved = motion + warp(last.scene - still, motion)[0]  # of the scene, since the clip began
     camera = (moved * agreement).sum((2, 3), keepdim=True) / agreement.sum().clamp_min(1.0)
-    scene = lattice + torch.where(agreement > _SEEN, moved, camera)
+    scene = still + torch.where(agreement > _SEEN, moved, camera)
     return Step(scene, motion, blend.keep * agreement)
 
 
@@ -157,12 +157,6 @@ def stabilise(
         return painting, State(photo, painting, step.scene)
     steady = torch.lerp(painting, warp(last.painting, step.motion)[0], step.share).clamp(0, 1)
     return steady, State(photo, steady, step.scene)
-
-
-def _lattice(like: Tensor) -> Tensor:
-    """Row and column of every pixel, ``(1, 2, H, W)``."""
-    rows, columns = (torch.arange(size, dtype=like.dtype, device=like.device) for size in like.shape[-2:])
-    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
 
 
 def _motion(before: Tensor, after: Tensor, most_px: int) -> Tensor:
