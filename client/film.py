@@ -247,7 +247,7 @@ class _Folder:
             held = safetensors.torch.load(data)
             segments, frames = (int(v) for v in held["finished"])
             photo, painting = (held[name].float() / 255 for name in ("photo", "painting"))
-            scene = held["scene"]
+            scene = held["scene"].float()
         except (OSError, SafetensorError, LookupError, ValueError):
             return
         fits = scene.shape == (1, 2, *photo.shape[-2:]) and bool(scene.isfinite().all())

@@ -145,15 +145,14 @@ def _sharply(laid: Tensor, plain: Tensor, like: Tensor) -> tuple[Tensor, Tensor]
     both = _rows(torch.cat([laid, plain], 1))
     wanted = _rows(torch.cat([resize_like(box(laid, 1), like), like], 1))
     down, right = (torch.arange(-1, size - 1, device=like.device) // 2 for size in (height, width))
-    result: Tensor | None = None
-    best: Tensor | None = None
+    around = []
     for below, beside in itertools.product((0, 1), repeat=2):
         row, column = (down + below).clamp(0, laid.shape[2] - 1), (right + beside).clamp(0, laid.shape[3] - 1)
         found = both.index_select(0, (row[:, None] * laid.shape[3] + column).flatten())
-        off = (found - wanted).square().sum(1, keepdim=True)
-        result = found if result is None else torch.where(off < best, found, result)  # type: ignore[operator]
-        best = off if best is None else torch.minimum(off, best)
-    assert result is not None
+        around.append((found, (found - wanted).square().sum(1, keepdim=True)))
+    result, best = around[0]
+    for found, off in around[1:]:
+        result, best = torch.where(off < best, found, result), torch.minimum(off, best)
     enlarged = result.T.view(1, 6, height, width)
     return enlarged[:, :3], enlarged[:, 3:]
 

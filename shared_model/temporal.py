@@ -112,12 +112,12 @@ def follow(last: State | None, photo: Tensor, *, blend: Blend | None = None) -> 
     if last is None or last.photo.shape != photo.shape or blend.keep == 0.0:
         return Step(still)
     motion = _motion(last.photo, photo, blend.motion_px)
-    carried, inside = warp(last.photo, motion)
-    difference = box((carried - photo).abs().mean(1, keepdim=True), 2)
+    both, inside = warp(torch.cat([last.photo, last.scene - still], 1), motion)
+    difference = box((both[:, :3] - photo).abs().mean(1, keepdim=True), 2)
     if float((difference * inside).sum() / inside.sum().clamp_min(1.0)) > blend.cut or float(inside.mean()) < 0.25:
         return Step(still)
     agreement = torch.exp(-((difference / blend.tolerance) ** 2)) * inside
-    moved = motion + warp(last.scene - still, motion)[0]  # of the scene, since the clip began
+    moved = motion + both[:, 3:]  # since the clip began
     camera = (moved * agreement).sum((2, 3), keepdim=True) / agreement.sum().clamp_min(1.0)
     scene = still + torch.where(agreement > _SEEN, moved, camera)
     return Step(scene, motion, blend.keep * agreement)

@@ -57,12 +57,13 @@ class Target:
             ``(1, 3, H, W)`` at canvas scale, both sides multiples of four.
         through
             Let the gradient pass the look-up as if it returned the recolored photo; otherwise the strokes are
-            held fixed and only what the backbone does with the photo is differentiated.
+            held fixed and only what the backbone does with the photo is differentiated. Strokes that the photo is
+            laid in with pass it as if they were the recolored photo, too.
         """
         colored = self.head.colored(photo)
-        painted = self.head.draft(photo.detach(), seed=self.options.seed, detail=self.options.detail).painted
-        if through:
-            painted = painted + (colored - colored.detach())
+        draft = self.head.draft(photo.detach(), seed=self.options.seed, detail=self.options.detail)
+        moved = colored - colored.detach()  # nothing, but for its gradient
+        colored, painted = draft.colored + moved, draft.painted + (moved if through else 0)
         generator = torch.Generator().manual_seed(self.options.seed)
         noise = torch.randn(1, 1, *photo.shape[-2:], generator=generator)
         finished = self.backbone.paint(colored, painted, self.head.modulation[None], noise, self.head.change)

@@ -91,7 +91,7 @@ def painted_together(frames: Sequence[Tensor], target: Target) -> list[Tensor]:
 
 
 def measure(clip: Clip, target: Target, *, keeps: Sequence[float], names: tuple[str, str]) -> list[Steadiness]:
-    """Paint a clip once and measure it frame by frame (``keep`` 0) and with every other ``keep``."""
+    """Measure a clip painted frame by frame (``keep`` 0), and together with every other ``keep``."""
     alone = [target.paint(frame) for frame in clip.frames]
     together = painted_together(clip.frames, target)
     own = flicker(clip.frames, clip.motions)

@@ -27,10 +27,10 @@ def picture(seed: int, height: int = 48, width: int = 64) -> Tensor:
     return ((box(box(rough, 3), 2) * 4 - 1.5).clamp(0, 1) * 255).round() / 255
 
 
-@pytest.fixture(scope="module")
-def target() -> Target:
+@pytest.fixture(scope="module", params=[0, 2], ids=["looked up", "laid in"])
+def target(request: pytest.FixtureRequest) -> Target:
     backbone = Backbone(ModelConfig(width=8, blocks=1, code_dim=4, encoder_width=3, critic_width=4), seed=3).eval()
-    config = HeadConfig(canvas_px=48, levels=2, patch=5, atoms=64, components=8, candidates=400)
+    config = HeadConfig(canvas_px=48, levels=2, patch=5, atoms=64, components=8, candidates=400, brush=request.param)
     return Target(Head.fit([picture(1)], backbone=backbone, config=config), backbone, Options(seed=2))
 
 
