@@ -55,7 +55,7 @@ class Draft:
     Parameters
     ----------
     colored
-        The photo in the owner's palette, ``(1, 3, H, W) float in [0, 1]``.
+        The photo in the owner's palette, laid in if the head does so, ``(1, 3, H, W) float in [0, 1]``.
     painted
         The same rebuilt from the owner's patches, same shape and range.
     choices
