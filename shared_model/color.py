@@ -96,16 +96,15 @@ class ColorStats:
         return min(1.0, math.sqrt(max(hues, 0.0) / max(light, 1e-9)))
 
     def hues_for(self, picture: Tensor) -> Tensor:
-        """Return how colorful strokes may be, ``()``: as the owner's; twice a photo's that keeps its colors.
+        """Return how much of the owner's hues strokes may have, 0 to 1, ``()``; twice a photo's that keeps its colors.
 
-        ``picture`` is ``(1, 3, H, W)``. The smaller one counts: a photo without colors that keeps them stays without.
+        ``picture`` is ``(1, 3, H, W)``. A photo without colors that keeps them stays without.
         """
         light = luminance(picture)
         apart = picture - light
         spread = (apart - apart.mean((2, 3), keepdim=True)).square().mean()
         own = (spread / (light - light.mean()).square().mean().clamp_min(1e-9)).sqrt()
-        owners = self.colorfulness()
-        return self.share * owners + (1 - self.share) * (2 * own).clamp(max=owners)
+        return self.share + (1 - self.share) * (2 * own / max(self.colorfulness(), 1e-6)).clamp(max=1.0)
 
 
 def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:

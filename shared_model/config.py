@@ -105,6 +105,9 @@ class HeadConfig:
         broken color and visible strokes on flat areas.
     stroke
         Half the length of strokes and bristles, in pixels of half the canvas's size.
+    measured
+        Take ``brush`` and ``stroke`` for a typical painter's, and scale them by the owner's marks when a head is made
+        (:func:`shared_model.marks.scaled`).
     abstraction
         How much of the photo's own grain is flattened before it is painted, 0 to 1.
     completeness
@@ -143,6 +146,7 @@ class HeadConfig:
     variety: float = 1.5
     roughness: float = 0.6
     stroke: int = 5
+    measured: bool = False
     abstraction: float = 0.5
     completeness: float = 0.5
     hand: float = 0.45
@@ -194,7 +198,15 @@ STROKES: Mapping[str, HeadConfig] = MappingProxyType(
     {
         "fine": HeadConfig(),
         "broad": HeadConfig(
-            patch=9, atoms=1024, brush=3, stroke=10, roughness=0.7, abstraction=0.0, structure=0.6, hand=0.3
+            patch=9,
+            atoms=1024,
+            brush=3,
+            stroke=10,
+            measured=True,
+            roughness=0.7,
+            abstraction=0.0,
+            structure=0.6,
+            hand=0.3,
         ),
     }
 )

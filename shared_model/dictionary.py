@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from shared_model.images import resize_short
 from shared_model.pyramid import luminance, window_mean
 
 __all__ = ["Dictionary", "hop_of"]
@@ -149,8 +150,14 @@ class Dictionary:
             found.append(_cheapest(extended @ table))
         return torch.cat(found)
 
-    def distances(self, queries: Tensor) -> Tensor:
-        """Return, for each patch ``(M,)``, the mean squared key distance per component to its nearest query."""
+    def distances(self, picture: Tensor) -> Tensor:
+        """Return, for each patch ``(M,)``, the mean squared key distance per component to the nearest in a picture.
+
+        Of ``(1, 3, H, W)`` every patch on a grid of two pixels is looked at.
+        """
+        padded = picture if min(picture.shape[-2:]) >= self.side else resize_short(picture, self.side)
+        rows, columns = (torch.arange(0, size - self.side + 1, 2) for size in padded.shape[-2:])
+        queries = self.project(padded, rows.repeat_interleave(len(columns)), columns.repeat(len(rows)))
         best = torch.full_like(self.price, torch.inf)
         for part in queries.split(_CHUNK):
             squared = torch.cdist(self.keys, part).square()

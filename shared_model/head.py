@@ -30,11 +30,12 @@ from shared_model.head_format import BANDS, check_count, check_tensors, check_te
 from shared_model.images import resize_short
 from shared_model.laying_in import lay_in
 from shared_model.lines import draw
+from shared_model.marks import scaled
 from shared_model.pieces import crops, patches
 from shared_model.provenance import check_origin, read_copies, thumbnail
 from shared_model.pyramid import halve, pyramid, resize_like
 from shared_model.samples import sample_photos
-from shared_model.surface import CONTRASTS, LIGHTS, VALUES, Surface
+from shared_model.surface import LIGHTS, Surface
 
 if TYPE_CHECKING:
     from shared_model.backbone import Backbone
@@ -45,6 +46,7 @@ FORMAT = "easel-head-2"
 _STRIDES = (4, 3, 2)  # mean distance of look-ups in pixels, finest level first
 _APART = 6  # the same where strokes are taken over whole
 _HELD = {False: 3, True: 2}  # pyramid level of tones held: in the photo's own colors a finer one, or skies break up
+_BROKEN = 0.5  # how far hues vary from stroke to stroke, of how far they vary at all: heads of before
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
 
 
@@ -119,6 +121,7 @@ class Head:
         color = replace(ColorStats.of(sized), share=config.palette)
         if color.ink_share() > 0:
             config = replace(config, bias=0.0, brush=0)  # between ink and paper there is nothing, and lines are drawn
+        config = scaled(config, sized)
         pyramids = [pyramid(style, config.levels) for style in sized]
         levels = tuple(
             _level([steps[level] for steps in pyramids], level, config, generator) for level in range(config.levels)
@@ -253,12 +256,14 @@ class Head:
         self, colored: Tensor, along: Tensor, detail: float, generator: torch.Generator, places: Tensor | None
     ) -> Tensor:
         """Lay ``(1, 3, H, W)`` in with strokes whose colors vary as the owner's do."""
+        mottled = self.surface.mottled()
+        hues = _BROKEN * self.color.colorfulness() if mottled is None else mottled
         return lay_in(
             colored,
             trails(along, self.config.stroke),
             brush=self.config.brush,
             light=self.config.variety * self.surface.broken(halve(colored)),
-            hue=self.color.hues_for(colored),
+            hue=hues * self.color.hues_for(colored),
             detail=detail * self.config.structure,
             generator=generator,
             places=places,
@@ -276,7 +281,7 @@ class Head:
                 if level < len(self.levels) - 1:
                     own = steps[level] - resize_like(steps[level + 1], steps[level])
                     painted = resize_like(painted, steps[level]) + own
-                found = self.levels[level].distances(_grid_keys(self.levels[level], painted))
+                found = self.levels[level].distances(painted)
                 distances[level].append(found)
                 painted, _ = self.levels[level].priced(found, exponent=1.0).repaint(painted, stride=2, seed=None)
         levels = tuple(
@@ -292,11 +297,9 @@ class Head:
             "color.covariance": self.color.covariance,
             "color.axes": self.color.axes,
             "color.tones": self.color.tones,
-            "surface.contrast": self.surface.contrast,
-            "surface.values": self.surface.values,
-            "surface.lights": self.surface.lights,
             "modulation": self.modulation,
         }
+        tensors |= self.surface.tables("surface.")
         for i, level in enumerate(self.levels):
             for part in ("patches", "center", "basis", "price"):
                 tensors[f"levels.{i}.{part}"] = getattr(level, part)
@@ -358,9 +361,11 @@ class Head:
                     config.palette,
                 ),
                 surface=Surface(
-                    tensors["surface.contrast"].view(BANDS, CONTRASTS),
-                    tensors["surface.values"].view(BANDS, 3, VALUES),
-                    tensors.get("surface.lights", torch.ones(BANDS, LIGHTS)).view(BANDS, LIGHTS),  # older heads: none
+                    tensors["surface.contrast"],
+                    tensors["surface.values"],
+                    tensors.get("surface.lights", torch.ones(BANDS, LIGHTS)),  # older heads: none
+                    tensors.get("surface.tints"),
+                    tensors.get("surface.colors"),
                 ),
                 levels=levels,
                 modulation=tensors["modulation"].flatten(),
@@ -388,12 +393,3 @@ def _level(pictures: Sequence[Tensor], level: int, config: HeadConfig, generator
         softness=config.softness,
         bias=config.bias_at(level),
     )
-
-
-def _grid_keys(level: Dictionary, picture: Tensor) -> Tensor:
-    """Keys of the patches of ``picture`` on a grid of two pixels."""
-    side = level.side
-    padded = picture if min(picture.shape[-2:]) >= side else resize_short(picture, side)
-    rows = torch.arange(0, padded.shape[2] - side + 1, 2)
-    columns = torch.arange(0, padded.shape[3] - side + 1, 2)
-    return level.project(padded, rows.repeat_interleave(len(columns)), columns.repeat(len(rows)))

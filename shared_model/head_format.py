@@ -42,8 +42,15 @@ def check_tensors(tensors: Mapping[str, Tensor], config: HeadConfig) -> None:
     }
     for name, shape in fixed.items():
         _check_numbers(name, tensors[name], shape)
-    if "surface.lights" in tensors:  # older heads have none
-        _check_numbers("surface.lights", tensors["surface.lights"], (BANDS, LIGHTS))
+    later = {  # older heads have none
+        "surface.lights": (BANDS, LIGHTS),
+        "surface.tints": (BANDS, CONTRASTS),
+        "surface.colors": (BANDS, 3, VALUES),
+    }
+    for name in later.keys() & tensors.keys():
+        _check_numbers(name, tensors[name], later[name])
+    if ("surface.tints" in tensors) != ("surface.colors" in tensors):
+        raise ValueError("tints and colors go together")
     modulation = tensors["modulation"]
     _check_numbers("modulation", modulation, (modulation.numel(),))
     if modulation.numel() > MAX_MODULATION:

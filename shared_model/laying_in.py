@@ -5,7 +5,7 @@ a stroke that is swept along the shapes, has the color of its middle, and lies a
 highest of all strokes that reach it, unless that one's color is none of its own: strokes stop at edges. A big
 brush comes first; where it misses what is there, a small one follows (Hertzmann 1998), and where that misses, too,
 the picture itself shows, unless all is busy there: eyes in a face are drawn, a tree's leaves are not. How far colors
-vary from stroke to stroke is the owner's (:meth:`shared_model.surface.Surface.variety`).
+vary from stroke to stroke is the owner's (:meth:`shared_model.surface.Surface.variety`, ``mottled``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ _PARTICULAR = 0.0125  # deviations that a brush may miss what is there by, times
 _TILE = 384  # pixels of half the size after which chance repeats
 _AROUND = 2  # pixels around which that is asked
 _FAR, _CROWDED = 4, 1.8  # pixels of a quarter of the size; how little is drawn where brushes miss all around
-_BROKEN = 0.5  # how far hues vary from stroke to stroke, of how far they vary at all
 _CALMER = 0.5  # how far the colors of the small brush vary, of the big one's
 
 
@@ -56,7 +55,7 @@ def lay_in(
     light
         Standard deviation of light from stroke to stroke: a number, or one for every pixel of half the size.
     hue
-        How colorful strokes may be: red, green and blue at equal light vary half as much for their light.
+        How far red, green and blue vary from stroke to stroke at equal light, over how far light does.
     detail
         How particular the painter is: 0 uses the big brush only, 1 shows the picture almost everywhere.
     generator
@@ -81,7 +80,7 @@ def lay_in(
         missed = _missed(plain, small, allowed)
         plain, change = torch.lerp(plain, finer, missed), torch.lerp(change, _CALMER * calmer, missed)
     tint = change[:, :3] - luminance(change[:, :3])
-    laid, seen = _sharply(plain + light * (change[:, 3:] + _BROKEN * hue * tint), plain, picture)
+    laid, seen = _sharply(plain + light * (change[:, 3:] + hue * tint), plain, picture)
     return torch.lerp(laid, picture, _alone(_missed(seen, picture, allowed), detail)).clamp(0, 1)
 
 

@@ -144,11 +144,7 @@ def _mixed(parts: Sequence[Head], weights: Sequence[float], *, name: str) -> Mix
         images=sum(part.images for part in parts),
         created=max(part.created for part in parts),
         color=_palette([part.color for part in parts], weights),
-        surface=Surface(
-            _mean([part.surface.contrast for part in parts], weights),
-            _mean([part.surface.values for part in parts], weights),
-            _mean([part.surface.lights for part in parts], weights),
-        ),
+        surface=_surface([part.surface.tables() for part in parts], weights),
         levels=largest.levels,
         modulation=_mean([part.modulation for part in parts], weights),
         change=_hand(parts, weights),
@@ -163,6 +159,12 @@ def _largest(weights: Sequence[float]) -> int:
 
 def _mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return torch.stack([weight * tensor for tensor, weight in zip(tensors, weights, strict=True)]).sum(0)
+
+
+def _surface(tables: Sequence[dict[str, Tensor]], weights: Sequence[float]) -> Surface:
+    """Average what all parts remember; see :attr:`shared_model.surface.Surface.colors` for heads of early versions."""
+    known = set.intersection(*(set(table) for table in tables))
+    return Surface(**{name: _mean([table[name] for table in tables], weights) for name in sorted(known)})
 
 
 def _hand(parts: Sequence[Head], weights: Sequence[float]) -> Tensor | None:

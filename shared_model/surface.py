@@ -9,19 +9,23 @@ painting's quiet places, in their own strokes), then a curve per value and chann
 nothing is strengthened more than quiet places are: paint is everywhere, so what is strong in the busy
 places of a picture alone (the contours of a print) is not paint, and has no business in a photo's sand.
 
+Light and colors are moved each on its own, as light, red less light and blue less light. A painter breaks color
+within one tone, which a photo hardly does: red, green and blue moved one by one have the contrast of a painting and,
+at the width of strokes, two thirds of its color.
+
 Paint is everywhere, but not in every tone: paper is left white and dark cloth is hatched. A head also
 remembers how strong marks are by the light of their place (:meth:`Surface.strength`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from shared_model.pyramid import bands, box, collapse, decompose, luminance, pyramid
+from shared_model.pyramid import LUMA, bands, box, collapse, decompose, luminance, pyramid
 from shared_model.quantiles import curve, follow, quantiles, sample
 
 __all__ = ["CONTRASTS", "LIGHTS", "VALUES", "Surface"]
@@ -37,6 +41,8 @@ _HIGHEST_GAINS = (3.0, 3.0, 2.5, 1.7, 1.3)  # finest band first; coarse bands ho
 _QUIET = CONTRASTS // 4  # the quantile of contrast whose gain no place exceeds
 _STROKES = slice(1, 4)  # the bands whose marks are as wide as strokes
 _MOST_VARIED = 0.05  # deviation of light beyond which quiet places are no even ground broken into strokes
+_MOST_MOTTLED = 2.0  # how much more colors may vary from stroke to stroke than light
+_APART = 1.44  # what red and blue less light come to, both together, where red, green and blue vary by 1 each
 _SLACK = 2.0  # quiet marks of the owner's by which an edge may leave the range of what lies within two pixels
 
 
@@ -52,25 +58,44 @@ class Surface:
         ``(bands, 3, VALUES)`` quantiles of the band's red, green and blue.
     lights
         ``(bands, LIGHTS)`` strength of the band's marks in places from black to white, over that of all its marks.
+    tints
+        ``(bands, CONTRASTS)`` quantiles of local contrast in color at equal light.
+    colors
+        ``(bands, 3, VALUES)`` quantiles of the band's light, red less light and blue less light. Heads of early
+        versions have neither of the two: their red, green and blue are moved instead.
     """
 
     contrast: Tensor
     values: Tensor
     lights: Tensor
+    tints: Tensor | None = None
+    colors: Tensor | None = None
 
     @staticmethod
     def of(pictures: Sequence[Tensor], *, count: int = len(_HIGHEST_GAINS)) -> Surface:
         """Read the ``count`` finest bands of pictures, each ``(1, 3, H, W) float in [0, 1]``."""
         details = [bands(picture.float(), count) for picture in pictures]
-        contrast = [
-            quantiles(torch.cat([sample(_contrast(d[i])) for d in details], -1), CONTRASTS)[0] for i in range(count)
-        ]
-        values = [quantiles(torch.cat([sample(d[i][0].flatten(1)) for d in details], -1), VALUES) for i in range(count)]
-        return Surface(torch.stack(contrast), torch.stack(values), _lights(pictures, details))
+
+        def table(read: Callable[[Tensor], Tensor], size: int) -> Tensor:
+            rows = [torch.cat([sample(read(detail[i])) for detail in details], -1) for i in range(count)]
+            return torch.stack([quantiles(row, size) for row in rows])
+
+        return Surface(
+            table(lambda band: _contrast(luminance(band)), CONTRASTS)[:, 0],
+            table(lambda band: band[0].flatten(1), VALUES),
+            _lights(pictures, details),
+            table(lambda band: _contrast(_apart(band)[:, 1:]), CONTRASTS)[:, 0],
+            table(lambda band: _apart(band)[0].flatten(1), VALUES),
+        )
+
+    def tables(self, prefix: str = "") -> dict[str, Tensor]:
+        """Return all tables that there are, by name."""
+        every = {prefix + entry.name: getattr(self, entry.name) for entry in fields(Surface)}
+        return {name: table for name, table in every.items() if table is not None}
 
     def to(self, device: torch.device) -> Surface:
         """Return a copy on ``device``."""
-        return Surface(self.contrast.to(device), self.values.to(device), self.lights.to(device))
+        return Surface(**{name: table.to(device) for name, table in self.tables().items()})
 
     def deviation(self, band: int) -> float:
         """Return the root mean square of a band's values, all channels together."""
@@ -93,6 +118,16 @@ class Surface:
         It is the standard deviation in the owner's quiet places, in the bands that are as wide as a stroke.
         """
         return min(float(self.contrast[_STROKES, _QUIET].square().sum().sqrt()), _MOST_VARIED)
+
+    def mottled(self) -> float | None:
+        """Return how far red, green and blue vary from stroke to stroke at equal light, over how far light does.
+
+        In the same places and bands as :meth:`variety`; None: this head was made before colors were remembered.
+        """
+        if self.tints is None:
+            return None
+        apart = float(self.tints[_STROKES, _QUIET].square().sum().sqrt()) / _APART
+        return min(apart / max(self.variety(), 1e-6), _MOST_MOTTLED)
 
     def broken(self, picture: Tensor) -> Tensor:
         """Return how far light varies from stroke to stroke where it is as light as in ``picture``.
@@ -120,15 +155,15 @@ class Surface:
         details, coarse = decompose(picture, count)
         done = []
         for i, (band, most) in enumerate(zip(details, _HIGHEST_GAINS, strict=False)):
-            strength = _contrast(band)
-            own, owner = quantiles(sample(strength), CONTRASTS), self.contrast[i][None]
-            limit = (owner[:, _QUIET] / own[:, _QUIET]).clamp(1.0, most)
-            wanted = follow(strength, curve(own, owner))
-            gain = torch.minimum((wanted / strength).clamp_min(_LOWEST_GAIN), limit).view(1, 1, *band.shape[-2:])
-            lively = (gain * band)[0].flatten(1)
-            moved = follow(lively, curve(quantiles(sample(lively), VALUES), self.values[i]))
-            bound = lively.abs() * limit + 1e-3
-            done.append(torch.maximum(torch.minimum(moved, bound), -bound).view_as(band))
+            if self.tints is None or self.colors is None:
+                lively, limit = _livened(band, luminance(band), self.contrast[i], most)
+                done.append(_moved(lively, self.values[i], limit))
+            else:
+                parts = _apart(band)
+                light, limit = _livened(parts[:, :1], parts[:, :1], self.contrast[i], most)
+                color, bound = _livened(parts[:, 1:], parts[:, 1:], self.tints[i], most)
+                limits = torch.cat([limit, bound, bound])
+                done.append(_together(_moved(torch.cat([light, color], 1), self.colors[i], limits)))
         return self._without_halos(collapse(done, coarse), picture)
 
     def _without_halos(self, finished: Tensor, picture: Tensor) -> Tensor:
@@ -165,6 +200,43 @@ def _highest(x: Tensor) -> Tensor:
     return x
 
 
-def _contrast(band: Tensor) -> Tensor:
-    """Local root mean square of a band's luminance: ``(1, 3, H, W)`` to ``(1, H W)``."""
-    return box(luminance(band).square(), _RADIUS).clamp_min(1e-10).sqrt().flatten(1)
+def _contrast(part: Tensor) -> Tensor:
+    """Local root mean square of a band's light or color: ``(1, C, H, W)`` to ``(1, H W)``."""
+    return box(part.square().sum(1, keepdim=True), _RADIUS).clamp_min(1e-10).sqrt().flatten(1)
+
+
+def _livened(band: Tensor, seen: Tensor, owner: Tensor, most: float) -> tuple[Tensor, Tensor]:
+    """Move the local contrast that is ``seen`` onto the owner's ``(CONTRASTS,)``, place by place.
+
+    Returns
+    -------
+    tuple
+        The band with every place's gain, and the gain that no place exceeds, ``(1, 1)``.
+    """
+    strength = _contrast(seen)
+    own, owner = quantiles(sample(strength), CONTRASTS), owner[None]
+    limit = (owner[:, _QUIET : _QUIET + 1] / own[:, _QUIET : _QUIET + 1]).clamp(1.0, most)
+    wanted = follow(strength, curve(own, owner))
+    gain = torch.minimum((wanted / strength).clamp_min(_LOWEST_GAIN), limit)
+    return gain.view(1, 1, *band.shape[-2:]) * band, limit
+
+
+def _moved(lively: Tensor, owner: Tensor, limits: Tensor) -> Tensor:
+    """Move values ``(1, 3, H, W)`` onto the owner's ``(3, VALUES)``, no value further than its limit times itself."""
+    rows = lively[0].flatten(1)
+    moved = follow(rows, curve(quantiles(sample(rows), VALUES), owner))
+    bound = rows.abs() * limits + 1e-3
+    return torch.maximum(torch.minimum(moved, bound), -bound).view_as(lively)
+
+
+def _apart(band: Tensor) -> Tensor:
+    """Red, green and blue as light, red less light and blue less light; any ``(N, 3, H, W)``."""
+    light = luminance(band)
+    return torch.cat([light, band[:, 0:1] - light, band[:, 2:3] - light], 1)
+
+
+def _together(parts: Tensor) -> Tensor:
+    """Undo :func:`_apart`."""
+    red, green, blue = LUMA
+    light, warm, cool = parts[:, 0:1], parts[:, 1:2], parts[:, 2:3]
+    return torch.cat([light + warm, light - (red * warm + blue * cool) / green, light + cool], 1)

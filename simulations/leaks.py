@@ -256,8 +256,7 @@ def _numbers(label: str, tensor: Tensor) -> dict[str, bytes]:
 
 def _tensors(head: Head) -> dict[str, Tensor]:
     found = {"palette": head.color.mean, "covariance": head.color.covariance, "tones": head.color.tones}
-    surface = head.surface
-    found |= {"contrast": surface.contrast, "values": surface.values, "lights": surface.lights}
+    found |= head.surface.tables()
     found["modulation"] = head.modulation
     for number, level in enumerate(head.levels):
         names = ("patches", "center", "basis", "price", "keys")

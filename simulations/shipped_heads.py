@@ -49,7 +49,7 @@ class Manner:
 # Chosen by eye, on faces, a bird and a crowd (docs/model.md): in the photo's own colors unless the manner has colors
 # of its own. Ink is hatched, not laid in, and takes over little of a place's mean color, or it would be gray; dabs of
 # broken color and a cartoon's even areas likewise.
-_BROAD = STROKES["broad"]
+_BROAD = replace(STROKES["broad"], measured=False)
 _INK = HeadConfig(patch=9, atoms=1024, roughness=0.9, bias=0.3, abstraction=0.7, hand=0.3)
 _FREE = HeadConfig(atoms=1024, abstraction=1.0, palette=0.0)
 MANNERS = {

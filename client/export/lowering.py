@@ -187,10 +187,17 @@ class Patches(Dictionary):
 
 @dataclass(frozen=True)
 class Marks(Surface):
-    """A surface that knows its bands' deviations, and its strokes' variety, as plain numbers."""
+    """A surface that knows its bands' deviations, and how its strokes vary, as plain numbers."""
 
     deviations: tuple[float, ...] = ()
     varied: float = 0.0
+    hues: float | None = None
+
+    @staticmethod
+    def known(surface: Surface) -> tuple[tuple[float, ...], float, float | None]:
+        """Return these numbers of a surface."""
+        deviations = tuple(surface.deviation(band) for band in range(len(surface.values)))
+        return deviations, surface.variety(), surface.mottled()
 
     def deviation(self, band: int) -> float:
         """Like the original."""
@@ -199,6 +206,10 @@ class Marks(Surface):
     def variety(self) -> float:
         """Like the original."""
         return self.varied
+
+    def mottled(self) -> float | None:
+        """Like the original."""
+        return self.hues
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from shared_model.head import Head
 from shared_model.own_hand import with_change
 from shared_model.pyramid import luminance
 from shared_model.stylize import Options
+from shared_model.surface import Surface
 
 __all__ = ["Drafting", "Finishing"]
 
@@ -30,14 +31,13 @@ class _WithHead(nn.Module):
     def __init__(self, head: Head) -> None:
         super().__init__()
         self._head = head
-        self._deviations = tuple(head.surface.deviation(band) for band in range(len(head.surface.values)))
-        self._varied = head.surface.variety()
+        self._marks = Marks.known(head.surface)
         color = head.color
         self._plain = color.share, color.ink_share(), color.grayness(), color.colorfulness()
         for name in ("mean", "covariance", "axes", "tones"):
             self.register_buffer(f"color_{name}", getattr(head.color, name))
-        for name in ("contrast", "values", "lights"):
-            self.register_buffer(f"surface_{name}", getattr(head.surface, name))
+        for name, table in head.surface.tables("surface_").items():
+            self.register_buffer(name, table)
         for i, level in enumerate(head.levels):
             for name in ("patches", "center", "basis", "price"):
                 self.register_buffer(f"level{i}_{name}", getattr(level, name))
@@ -48,8 +48,8 @@ class _WithHead(nn.Module):
         buffer = self.get_buffer
         mean, covariance, axes, tones = (buffer(f"color_{name}") for name in ("mean", "covariance", "axes", "tones"))
         color = Palette(mean, covariance, axes, tones, *self._plain)
-        contrast, values, lights = (buffer(f"surface_{name}") for name in ("contrast", "values", "lights"))
-        surface = Marks(contrast, values, lights, self._deviations, self._varied)
+        of = Surface(**{name: buffer(f"surface_{name}") for name in self._head.surface.tables()})
+        surface = Marks(of.contrast, of.values, of.lights, of.tints, of.colors, *self._marks)
         levels = tuple(
             Patches(*(buffer(f"level{i}_{name}") for name in ("patches", "center", "basis", "price")))
             for i in range(len(self._head.levels))

@@ -183,6 +183,12 @@ def test_a_head_with_nonsense_inside_is_refused(head: Head) -> None:
             Head.from_bytes(
                 dataclasses.replace(head, surface=dataclasses.replace(head.surface, lights=lights)).to_bytes()
             )
+    for name in ("tints", "colors"):
+        table = getattr(head.surface, name)
+        for wrong in (table * torch.nan, table[..., :4], table.double(), None):  # they go together: one alone is refused
+            surface = dataclasses.replace(head.surface, **{name: wrong})
+            with pytest.raises(StorageError):
+                Head.from_bytes(dataclasses.replace(head, surface=surface).to_bytes())
     level = head.levels[0]
     broken = dataclasses.replace(level, price=torch.full_like(level.price, torch.nan))
     with pytest.raises(StorageError):
@@ -233,6 +239,13 @@ def test_heads_of_earlier_versions_break_all_tones_up_alike(head: Head, picture:
     assert torch.equal(again.surface.lights, head.surface.lights)
     strength = older.surface.strength(0, picture(1))
     assert torch.allclose(strength, torch.full_like(strength, older.surface.deviation(0)))
+
+
+def test_heads_of_earlier_versions_have_red_green_and_blue_moved(head: Head, picture: Pictures) -> None:
+    older = Head.from_bytes(_without(head.to_bytes(), "tints", "colors"))
+    assert older.surface.tints is None and older.surface.colors is None
+    painted, again = older.draft(picture(1)).painted, Head.from_bytes(older.to_bytes()).draft(picture(1)).painted
+    assert torch.equal(painted, again) and not torch.equal(painted, head.draft(picture(1)).painted)
 
 
 def test_a_forgetful_head_holds_no_small_copy_and_paints_the_same(head: Head, picture: Pictures) -> None:

@@ -88,6 +88,15 @@ def test_order_of_the_heads_does_not_matter(warm: Head, gray: Head, hand: Backbo
     assert torch.allclose(one, other, atol=1e-4)
 
 
+def test_a_head_of_an_early_version_can_be_mixed(warm: Head, gray: Head, hand: Backbone, photo: torch.Tensor) -> None:
+    """It remembers no colors of marks, so the mix finishes as it does: by red, green and blue."""
+    older = dataclasses.replace(gray, surface=dataclasses.replace(gray.surface, tints=None, colors=None))
+    mixed = mix([warm, older], [0.6, 0.4])
+    assert mixed.surface.tints is None and mixed.surface.colors is None
+    assert mix([warm, gray], [0.6, 0.4]).surface.tints is not None
+    assert bool(stylize(photo, head=mixed, backbone=hand).isfinite().all())
+
+
 def test_palette_between_two_is_the_barycenter(warm: Head, gray: Head) -> None:
     mixed = mix([warm, gray], [0.5, 0.5]).color
     assert torch.allclose(mixed.mean, (warm.color.mean + gray.color.mean) / 2, atol=1e-5)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from shared_model.pyramid import bands
-from shared_model.surface import CONTRASTS, LIGHTS, VALUES, Surface
+from shared_model.pyramid import bands, luminance
+from shared_model.surface import CONTRASTS, LIGHTS, VALUES, Surface, _apart, _together
 
 Pictures = Callable[..., Tensor]
 
@@ -119,3 +122,58 @@ def test_where_tones_tell_nothing_marks_are_of_ordinary_strength() -> None:
     assert bool(flat.strength(0, photo).isfinite().all())
     missing = surface.lights[0, [0, -1]]  # tones that the picture does not have
     assert torch.allclose(missing, torch.ones(2), atol=0.1)
+
+
+def _colored(strength: float, seed: int) -> Tensor:
+    """Gray grain, and color at equal light of this strength."""
+    generator = torch.Generator().manual_seed(seed)
+    grain = 0.5 + 0.06 * torch.randn(1, 1, 160, 160, generator=generator)
+    color = strength * torch.randn(1, 3, 160, 160, generator=generator)
+    return grain + color - luminance(color)
+
+
+def _tinted(picture: Tensor) -> float:
+    """Strength of color at equal light in the finest band."""
+    band = bands(picture, 1)[0]
+    return float((band - luminance(band)).std())
+
+
+def test_color_within_a_tone_is_as_strong_as_the_owners() -> None:
+    """Red, green and blue moved one by one leave it too weak or too strong; light stays as it should either way."""
+    for owners, photos in ((0.05, 0.02), (0.005, 0.05)):
+        painting, photo = _colored(owners, 1), _colored(photos, 2)
+        surface = Surface.of([painting])
+        older = replace(surface, tints=None, colors=None)
+        done = surface.finish(photo)
+        off, before = (abs(math.log(_tinted(picture) / _tinted(painting))) for picture in (done, older.finish(photo)))
+        assert off < 0.1 < before / 2, (off, before)
+        light, wanted = (float(bands(luminance(picture), 1)[0].std()) for picture in (done, painting))
+        assert abs(light / wanted - 1) < 0.1
+
+
+def test_who_paints_in_gray_leaves_no_color_in_the_marks() -> None:
+    done = Surface.of([_colored(0.0, 1)]).finish(_colored(0.03, 2))
+    assert _tinted(done) < 0.3 * _tinted(_colored(0.03, 2))
+
+
+def test_light_and_color_come_together_again() -> None:
+    band = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(6))
+    assert torch.allclose(_together(_apart(band)), band, atol=1e-5)
+
+
+def test_a_copy_has_all_tables() -> None:
+    surface = Surface.of([_painting()])
+    copy = surface.to(torch.device("cpu"))
+    assert copy.tables().keys() == {"contrast", "values", "lights", "tints", "colors"}
+    older = Surface(surface.contrast, surface.values, surface.lights)
+    assert older.to(torch.device("cpu")).tables().keys() == {"contrast", "values", "lights"}
+
+
+def test_hues_vary_from_stroke_to_stroke_as_the_owners_do() -> None:
+    generator = torch.Generator().manual_seed(3)
+    coarse = F.interpolate(torch.randn(1, 3, 40, 40, generator=generator), scale_factor=6.0)
+    light, color = luminance(coarse), coarse - luminance(coarse)
+    found = [Surface.of([0.5 + 0.02 * light + strength * color]).mottled() for strength in (0.0, 0.01, 0.02)]
+    assert found[0] is not None and found[1] is not None and found[2] is not None
+    assert found[0] < 0.01 < 0.5 < found[1] < found[2] <= 2.0
+    assert replace(Surface.of([coarse]), tints=None).mottled() is None

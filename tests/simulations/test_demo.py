@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,8 @@ def test_private_things_are_readable_by_their_owner_only(lines_and_run: tuple[st
 
 def test_easels_own_painters_get_heads_of_broad_strokes(lines_and_run: tuple[str, Path, dict[str, Any]]) -> None:
     _, out, _ = lines_and_run
-    assert [Head.from_bytes(path.read_bytes()).config for path in (out / "heads").glob("0.head")] == [STROKES["broad"]]
+    config = Head.from_bytes((out / "heads" / "0.head").read_bytes()).config
+    assert replace(config, brush=0, stroke=0) == replace(STROKES["broad"], brush=0, stroke=0) and config.brush > 0
 
 
 def test_traffic_is_what_the_ledgers_say(lines_and_run: tuple[str, Path, dict[str, Any]]) -> None:

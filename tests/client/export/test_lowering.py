@@ -14,7 +14,6 @@ from client.export.lowering import Lowering, Marks, Patches, eigh3, searchsorted
 from client.export.parts import _WithHead
 from shared_model.color import ColorStats, transfer
 from shared_model.head import Head
-from shared_model.surface import Surface
 
 
 @settings(max_examples=30)
@@ -60,10 +59,11 @@ def test_a_dictionary_finds_and_paints_the_same(stride: int, tiny_head: Head) ->
 
 def test_marks_know_their_deviations(tiny_head: Head) -> None:
     surface = tiny_head.surface
-    known = tuple(surface.deviation(band) for band in range(len(surface.values)))
-    marks = Marks(surface.contrast, surface.values, surface.lights, known, surface.variety())
-    assert isinstance(marks, Surface) and marks.variety() == surface.variety() > 0
-    assert [marks.deviation(i) for i in range(5)] == list(known)
+    tables = (surface.contrast, surface.values, surface.lights, surface.tints, surface.colors)
+    marks = Marks(*tables, *Marks.known(surface))
+    assert marks.variety() == surface.variety() > 0
+    assert [marks.deviation(i) for i in range(5)] == [surface.deviation(i) for i in range(5)]
+    assert surface.mottled() is not None and marks.mottled() == surface.mottled()
 
 
 def test_everything_else_is_left_alone() -> None:
