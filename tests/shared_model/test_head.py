@@ -185,7 +185,7 @@ def test_a_head_with_nonsense_inside_is_refused(head: Head) -> None:
             )
     for name in ("tints", "colors"):
         table = getattr(head.surface, name)
-        for wrong in (table * torch.nan, table[..., :4], table.double(), None):  # they go together: one alone is refused
+        for wrong in (table * torch.nan, table[..., :4], table.double(), None):  # neither is there alone
             surface = dataclasses.replace(head.surface, **{name: wrong})
             with pytest.raises(StorageError):
                 Head.from_bytes(dataclasses.replace(head, surface=surface).to_bytes())

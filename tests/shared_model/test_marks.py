@@ -30,9 +30,9 @@ def _strokes(wide: float, long: float, *, seed: int = 0, upright: bool = False, 
 @pytest.mark.parametrize("upright", [False, True])
 def test_wider_and_longer_marks_are_told(upright: bool) -> None:
     sizes = [proportions([_strokes(wide, long, upright=upright)]) for wide, long in ((4, 8), (4, 16), (8, 16))]
-    (w, l), (same_w, longer), (wider, same_l) = sizes
-    assert abs(same_w / w - 1) < 0.25 and longer > 1.4 * l
-    assert wider > 1.5 * w and abs(same_l / longer - 1) < 0.25
+    (width, length), (same_width, longer), (wider, same_length) = sizes
+    assert abs(same_width / width - 1) < 0.25 and longer > 1.4 * length
+    assert wider > 1.5 * width and abs(same_length / longer - 1) < 0.25
 
 
 def test_pictures_are_averaged() -> None:
