@@ -5,7 +5,8 @@ a stroke that is swept along the shapes, has the color of its middle, and lies a
 highest of all strokes that reach it, unless that one's color is none of its own: strokes stop at edges. A big
 brush comes first; where it misses what is there, a small one follows (Hertzmann 1998), and where that misses, too,
 the picture itself shows, unless all is busy there: eyes in a face are drawn, a tree's leaves are not. How far colors
-vary from stroke to stroke is the owner's (:meth:`shared_model.surface.Surface.variety`, ``mottled``).
+vary from stroke to stroke is the owner's (:meth:`shared_model.surface.Surface.variety`, ``mottled``), and along which
+hues (:meth:`shared_model.color.ColorStats.mottling`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared_model.pyramid import box, halve, lattice, luminance, resize_like
+from shared_model.pyramid import box, halve, lattice, resize_like
 
 __all__ = ["lay_in"]
 
@@ -36,7 +37,7 @@ def lay_in(
     *,
     brush: int,
     light: Tensor | float,
-    hue: Tensor | float,
+    hue: Tensor,
     detail: float,
     generator: torch.Generator,
     places: Tensor | None = None,
@@ -55,7 +56,8 @@ def lay_in(
     light
         Standard deviation of light from stroke to stroke: a number, or one for every pixel of half the size.
     hue
-        How far red, green and blue vary from stroke to stroke at equal light, over how far light does.
+        What turns three independent numbers of deviation 1 into how much more red, green and blue a stroke has, over
+        how far light varies, ``(3, 3)``; see :meth:`shared_model.color.ColorStats.mottling`.
     detail
         How particular the painter is: 0 uses the big brush only, 1 shows the picture almost everywhere.
     generator
@@ -72,15 +74,14 @@ def lay_in(
     small = halve(picture)
     # (1,), not (): an exported graph would lose track of how many dimensions everything made with it has
     spread = (picture - picture.mean((2, 3), keepdim=True)).square().mean().sqrt().view(1) + 1e-3
-    hue = torch.as_tensor(hue, device=picture.device).view(1)
     allowed = spread * _PARTICULAR / max(detail, 1e-3) ** 2
     plain, change = _layer(small, trail, brush, 1.0, spread, generator, places)
     if brush > 1:
         finer, calmer = _layer(small, trail, brush // 2, 0.5, spread, generator, places)
         missed = _missed(plain, small, allowed)
         plain, change = torch.lerp(plain, finer, missed), torch.lerp(change, _CALMER * calmer, missed)
-    tint = change[:, :3] - luminance(change[:, :3])
-    laid, seen = _sharply(plain + light * (change[:, 3:] + hue * tint), plain, picture)
+    tint = (hue.to(picture) @ change[0, :3].flatten(1)).view_as(plain)
+    laid, seen = _sharply(plain + light * (change[:, 3:] + tint), plain, picture)
     return torch.lerp(laid, picture, _alone(_missed(seen, picture, allowed), detail)).clamp(0, 1)
 
 

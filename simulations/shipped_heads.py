@@ -64,7 +64,7 @@ MANNERS = {
             _BROAD,
             brush=2,
             stroke=4,
-            variety=1.7,
+            variety=1.2,
             bias=0.4,
             palette=0.0,
             hues=0.6,

@@ -15,7 +15,7 @@ from shared_model.color import ColorStats
 from shared_model.config import STROKES
 from shared_model.head import Head
 from shared_model.laying_in import lay_in
-from shared_model.pyramid import lattice
+from shared_model.pyramid import LUMA, lattice, luminance
 from shared_model.stylize import stylize
 from shared_model.surface import Surface
 
@@ -26,7 +26,7 @@ BROAD = replace(STROKES["broad"], canvas_px=96, atoms=64, candidates=600, compon
 def laid(picture: Tensor, *, brush: int = 3, light: float = 0.05, hue: float = 0.3, detail: float = 0.0) -> Tensor:
     trail = trails(directions(picture), 8)
     chance = torch.Generator().manual_seed(5)
-    return lay_in(picture, trail, brush=brush, light=light, hue=hue, detail=detail, generator=chance)
+    return lay_in(picture, trail, brush=brush, light=light, hue=hue * torch.eye(3), detail=detail, generator=chance)
 
 
 def slopes(height: int = 96, width: int = 128) -> Tensor:
@@ -106,6 +106,24 @@ def test_colors_vary_as_the_owners_do(picture: Pictures) -> None:
     assert hues[0] == 0.0 and hues[1] < 0.01 and hues[2] > 0.8
 
 
+def test_hues_vary_along_the_owners(picture: Pictures) -> None:
+    """Who paints in orange and blue breaks gray into orange and blue, not into pink and green; light stays."""
+    generator = torch.Generator().manual_seed(3)
+    warm = 0.1 * torch.randn(1, 1, 60, 60, generator=generator)
+    owner = ColorStats.of([0.5 + torch.cat([warm, 0.2 * warm, -warm], 1)])
+    hues = owner.mottling()
+    apart = torch.eye(3) - torch.tensor(LUMA)
+    assert abs(float(hues.square().sum() / apart.square().sum()) - 1) < 1e-3
+    assert float((torch.tensor(LUMA) @ hues).abs().max()) < 1e-5
+    even = torch.full((1, 3, 96, 128), 0.5)
+    trail = trails(directions(even), 8)
+    chance = torch.Generator().manual_seed(5)
+    done = lay_in(even, trail, brush=3, light=0.05, hue=hues, detail=0.0, generator=chance)
+    color = (done - luminance(done))[0].flatten(1)
+    assert float(torch.corrcoef(color)[0, 2]) < -0.95 and float(color.square().mean().sqrt()) > 0.02
+    assert bool(ColorStats.of([even]).mottling().isfinite().all())
+
+
 def test_strokes_go_with_a_scene_that_moves() -> None:
     """A frame that shows what was 8 pixels to the right, in a picture without shapes: the same strokes, moved."""
     wide = torch.full((1, 3, 96, 136), 0.5)
@@ -115,7 +133,7 @@ def test_strokes_go_with_a_scene_that_moves() -> None:
         rows, columns = torch.arange(48.0)[:, None], torch.arange(64.0)[None] + left / 2
         places = torch.stack(torch.broadcast_tensors(rows, columns))[None]
         chance = torch.Generator().manual_seed(5)
-        given = {"light": 0.05, "hue": 0.3, "detail": 0.0, "generator": chance, "places": places}
+        given = {"light": 0.05, "hue": 0.3 * torch.eye(3), "detail": 0.0, "generator": chance, "places": places}
         return lay_in(wide[..., left : left + 128], trail, brush=3, **given)
 
     first, second = frame(0), frame(8)

@@ -88,10 +88,11 @@ def test_what_reads_a_heads_numbers_can_be_traced(gray: bool, tiny_head: Head) -
             with Lowering():
                 head = self.head()
                 colored: Tensor = transfer(photo, head.color)
-                return colored + head.surface.broken(photo) + head.color.hues_for(photo)
+                return colored + head.surface.broken(photo) + head.color.hues_for(photo) * head.color.mottling().sum()
 
     photo = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(3)) ** 3
     part = Part(head)
     traced = torch.export.export(part, (photo,)).module()
-    wanted = transfer(photo, head.color) + head.surface.broken(photo) + head.color.hues_for(photo)
+    hues = head.color.hues_for(photo) * head.color.mottling().sum()
+    wanted = transfer(photo, head.color) + head.surface.broken(photo) + hues
     assert torch.allclose(traced(photo), wanted, atol=1e-4)
