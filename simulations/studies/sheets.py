@@ -71,24 +71,38 @@ def write_sheets(
 
 def _sheet(rows: Sequence[SheetRow], columns: Sequence[str], tile: int) -> Image.Image:
     heights = [_height(row, tile) for row in rows]
-    below = [_LINE if any(row.notes) else 0 for row in rows]
+    font = ImageFont.load_default(14)
+    notes = [[_wrapped(note, tile, font) for note in row.notes] for row in rows]
+    below = [_LINE * max((len(lines) for lines in row if any(lines)), default=0) for row in notes]
     width = _GAP + len(columns) * (tile + _GAP)
     height = _LINE + sum(_LINE + h + b + _GAP for h, b in zip(heights, below, strict=True))
     sheet = Image.new("RGB", (width, height), _PAPER)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    pen = ImageDraw.Draw(sheet)
     for index, name in enumerate(columns):
         pen.text((_GAP + index * (tile + _GAP), 2), name, fill=_INK, font=font)
     top = _LINE
-    for row, tall, extra in zip(rows, heights, below, strict=True):
+    for row, lines, tall, extra in zip(rows, notes, heights, below, strict=True):
         pen.text((_GAP, top + 2), row.title, fill=_INK, font=font)
         top += _LINE
         for index, picture in enumerate(row.pictures):
             left = _GAP + index * (tile + _GAP)
             sheet.paste(_fitted(picture, tile, tall), (left, top))
-            if index < len(row.notes):
-                pen.text((left, top + tall + 2), row.notes[index], fill=_INK, font=font)
+            for number, line in enumerate(lines[index] if index < len(lines) else ()):
+                pen.text((left, top + tall + 2 + number * _LINE), line, fill=_INK, font=font)
         top += tall + extra + _GAP
     return sheet
+
+
+def _wrapped(note: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """Break a note where two spaces are, so that no line is wider than a picture if it can be helped."""
+    lines = [""]
+    for part in note.split("  "):
+        longer = f"{lines[-1]}  {part}" if lines[-1] else part
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(part)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _height(row: SheetRow, tile: int) -> int:

@@ -168,3 +168,15 @@ def test_rows_equal_the_reference_script_s(study: Path, gallery: Path, monkeypat
                 assert {key: row[key] for key in theirs} == pytest.approx(theirs, abs=1e-6)
     finally:
         del sys.modules[spec.name]
+
+
+def test_notes_of_narrow_pictures_are_broken_into_lines(tmp_path: Path) -> None:
+    """Nothing is written into the next column: between two pictures the paper below them is blank."""
+    note = "headline 0.83  content 0.79  texture 0.77"
+    rows = [SheetRow("a pair", (np.full((40, 60, 3), 90, np.uint8),) * 3, (note, note, note))]
+    for tile, lines in ((420, 1), (200, 2), (100, 3)):
+        [path] = write_sheets(tmp_path, f"sheet-{tile}", rows, columns=["a", "b", "c"], tile_px=tile)
+        sheet = np.asarray(Image.open(path).convert("L"))
+        assert sheet.shape[0] == 20 + 20 + round(tile * 40 / 60) + lines * 20 + 6
+        gaps = sheet[:, [6 + tile + x for x in range(2, 6)]]
+        assert bool((gaps[40:] == 255).all()), "words run into the next column"
