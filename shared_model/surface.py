@@ -167,10 +167,18 @@ class Surface:
         return self._without_halos(collapse(done, coarse), picture)
 
     def _without_halos(self, finished: Tensor, picture: Tensor) -> Tensor:
-        """Hold a finished picture within the range of what it was made from, nearby, give or take a quiet mark."""
+        """Hold a finished picture within the range of what it was made from, nearby, give or take a quiet mark.
+
+        In light and colors apart, or a gray brow on warm skin might turn blue: within the range of red, green and
+        blue it may.
+        """
         quiet = self.contrast[:3, CONTRASTS // 2].square().sum().sqrt()
         within, slack = picture.clamp(0, 1), _SLACK * quiet
-        return torch.minimum(torch.maximum(finished, -_highest(-within) - slack), _highest(within) + slack)
+        if self.tints is None:
+            return _held(finished, within, slack)
+        colors = _SLACK * self.tints[:3, _QUIET].square().sum().sqrt()
+        slacks = torch.stack([slack, colors, colors]).view(1, 3, 1, 1)
+        return _together(_held(_apart(finished), _apart(within), slacks))
 
 
 def _lights(pictures: Sequence[Tensor], details: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -186,6 +194,11 @@ def _lights(pictures: Sequence[Tensor], details: Sequence[Sequence[Tensor]]) -> 
         prior, mean = _LIGHT_PRIOR * light.numel(), power.mean().clamp_min(1e-12)
         result.append(((near @ power / mean + prior) / (near.sum(1) + prior)).sqrt().clamp_max(_LIVELIEST))
     return torch.stack(result)
+
+
+def _held(finished: Tensor, within: Tensor, slack: Tensor) -> Tensor:
+    """Hold values within the range of others, two pixels around, give or take ``slack``."""
+    return torch.minimum(torch.maximum(finished, -_highest(-within) - slack), _highest(within) + slack)
 
 
 def _highest(x: Tensor) -> Tensor:

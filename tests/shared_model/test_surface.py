@@ -156,6 +156,30 @@ def test_who_paints_in_gray_leaves_no_color_in_the_marks() -> None:
     assert _tinted(done) < 0.3 * _tinted(_colored(0.03, 2))
 
 
+def test_gray_beside_a_color_does_not_turn_to_its_opposite() -> None:
+    """A brow on warm skin, by an owner of strong colors: within the range of red, green and blue it might be blue."""
+    generator = torch.Generator().manual_seed(7)
+    blocks = F.interpolate(torch.rand(1, 3, 4, 4, generator=generator), scale_factor=100.0)
+    photo = torch.tensor([0.7, 0.5, 0.35]).view(1, 3, 1, 1).repeat(1, 1, 128, 128)
+    photo[:, :, 56:72, 30:98] = 0.15
+    surface = Surface.of([blocks])
+    brow = (..., slice(60, 68), slice(36, 92))
+    cool = [float((done[:, 2] - done[:, 0])[brow].max()) for done in (surface.finish(photo), _free(surface, photo))]
+    assert surface.tints is not None
+    quiet = float(surface.tints[:3, CONTRASTS // 4].square().sum().sqrt())
+    assert cool[0] <= 4 * quiet + 1e-4 < 0.5 * cool[1], (quiet, cool)
+
+
+def _free(surface: Surface, photo: Tensor) -> Tensor:
+    """Finish in light and colors, but hold red, green and blue within their range."""
+
+    class Free(Surface):
+        def _without_halos(self, finished: Tensor, picture: Tensor) -> Tensor:
+            return replace(surface, tints=None)._without_halos(finished, picture)
+
+    return Free(**surface.tables()).finish(photo)
+
+
 def test_light_and_color_come_together_again() -> None:
     band = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(6))
     assert torch.allclose(_together(_apart(band)), band, atol=1e-5)
