@@ -95,13 +95,15 @@ class ColorStats:
         hues = float((apart @ self.covariance @ apart.T).trace()) / 3
         return min(1.0, math.sqrt(max(hues, 0.0) / max(light, 1e-9)))
 
-    def mottling(self) -> Tensor:
+    def mottling(self, *, own: bool = True) -> Tensor:
         """Return what turns independent numbers into red, green and blue that vary at equal light, ``(3, 3)``.
 
-        They vary along the owner's own hues, and together as much as red, green and blue do without their light if
-        each is such a number.
+        They vary along the owner's own hues, or every way alike, and together as much as red, green and blue do
+        without their light if each is such a number.
         """
         apart = torch.eye(3) - torch.tensor(LUMA)
+        if not own:
+            return apart
         hues = apart @ _power(apart @ self.covariance @ apart.T, 0.5)
         return hues * (apart.square().sum() / hues.square().sum()).sqrt()
 

@@ -256,14 +256,14 @@ class Head:
         self, colored: Tensor, along: Tensor, detail: float, generator: torch.Generator, places: Tensor | None
     ) -> Tensor:
         """Lay ``(1, 3, H, W)`` in with strokes whose colors vary as the owner's do."""
-        mottled = self.surface.mottled()
+        mottled = self.surface.mottled()  # heads of before: None
         hues = _BROKEN * self.color.colorfulness() if mottled is None else mottled
         return lay_in(
             colored,
             trails(along, self.config.stroke),
             brush=self.config.brush,
             light=self.config.variety * self.surface.broken(halve(colored)),
-            hue=hues * self.color.hues_for(colored) * self.color.mottling(),
+            hue=hues * self.color.hues_for(colored) * self.color.mottling(own=mottled is not None),
             detail=detail * self.config.structure,
             generator=generator,
             places=places,
