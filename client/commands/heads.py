@@ -74,6 +74,8 @@ class _Facts:
     created: str | None = None
     backbone: str | None = None
     tuned: bool | None = None
+    brush: tuple[int, int] | None = None  # width and length of broad strokes in pixels of the canvas; None: fine ones
+    canvas_px: int | None = None
     matches: bool | None = None
     damage: str | None = None
 
@@ -94,7 +96,17 @@ def _facts(file: HeadFile, backbone: str) -> _Facts:
     except EaselError as error:
         return _Facts(*known, damage=error.message)
     matches = head.backbone == backbone if backbone else None
-    return _Facts(*known, head.images, head.created, head.backbone, tuned=head.change is not None, matches=matches)
+    config = head.config
+    return _Facts(
+        *known,
+        head.images,
+        head.created,
+        head.backbone,
+        tuned=head.change is not None,
+        brush=(4 * config.brush + 2, 4 * config.stroke + 2) if config.brush > 0 else None,  # halves, of half the size
+        canvas_px=config.canvas_px,
+        matches=matches,
+    )
 
 
 def _backbone_id(console: Console) -> str:
@@ -164,6 +176,10 @@ def _show(home: Home, name: str, console: Console, *, picture: str | None) -> in
     console.say(f"name      {facts.name} ({'shipped with easel' if facts.shipped else 'yours'})")
     console.say(f"state     {facts.state}")
     console.say(f"pictures  {facts.images}")
+    strokes = "fine"
+    if facts.brush is not None:
+        strokes = "broad, {} pixels wide and up to {} long on a canvas of {}".format(*facts.brush, facts.canvas_px)
+    console.say(f"strokes   {strokes}")
     console.say(f"hand      {'its own, tuned to its pictures' if facts.tuned else 'the shared one'}")
     console.say(f"made      {facts.created or 'unknown'}")
     console.say(f"backbone  {facts.backbone}")
@@ -201,6 +217,8 @@ def _as_json(facts: _Facts) -> dict[str, object]:
         "name": facts.name,
         "shipped": facts.shipped,
         "tuned": facts.tuned,
+        "stroke_px": None if facts.brush is None else list(facts.brush),
+        "canvas_px": facts.canvas_px,
         "path": facts.path,
         "size_bytes": facts.size_bytes,
         "images": facts.images,

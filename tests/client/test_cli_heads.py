@@ -85,6 +85,20 @@ def test_heads_rename(easel: Easel, tiny_head: Head) -> None:
     assert easel("heads", "rename", "claude", "../up")[0] == 2
 
 
+def test_heads_show_says_which_strokes_a_head_has(easel: Easel, tiny_head: Head) -> None:
+    broad = dataclasses.replace(tiny_head, config=dataclasses.replace(tiny_head.config, brush=2, stroke=4))
+    Home.default().save_head(tiny_head, name="plain")
+    Home.default().save_head(broad, name="broad")
+    assert "strokes   fine\n" in easel("heads", "show", "plain")[1]
+    canvas = tiny_head.config.canvas_px
+    assert (
+        f"strokes   broad, 10 pixels wide and up to 18 long on a canvas of {canvas}"
+        in easel("heads", "show", "broad")[1]
+    )
+    facts = [json.loads(easel("heads", "show", name, "--json")[1]) for name in ("plain", "broad")]
+    assert [fact["stroke_px"] for fact in facts] == [None, [10, 18]] and facts[1]["canvas_px"] == canvas
+
+
 def test_heads_show_says_whose_hand_paints(easel: Easel, tiny_head: Head) -> None:
     Home.default().save_head(tiny_head, name="plain")
     Home.default().save_head(dataclasses.replace(tiny_head, change=torch.ones(5).half()), name="tuned")
