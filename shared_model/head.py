@@ -263,7 +263,7 @@ class Head:
             trails(along, self.config.stroke),
             brush=self.config.brush,
             light=self.config.variety * self.surface.broken(halve(colored)),
-            hue=hues * self.color.hues_for(colored) * self.color.mottling(own=mottled is not None),
+            hue=hues * self.color.hues_for(colored) * self.color.mottling(own=mottled is not None).to(colored),
             detail=detail * self.config.structure,
             generator=generator,
             places=places,

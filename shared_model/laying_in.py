@@ -80,7 +80,7 @@ def lay_in(
         finer, calmer = _layer(small, trail, brush // 2, 0.5, spread, generator, places)
         missed = _missed(plain, small, allowed)
         plain, change = torch.lerp(plain, finer, missed), torch.lerp(change, _CALMER * calmer, missed)
-    tint = (hue.to(picture) @ change[0, :3].flatten(1)).view_as(plain)
+    tint = (hue @ change[0, :3].flatten(1)).view_as(plain)
     laid, seen = _sharply(plain + light * (change[:, 3:] + tint), plain, picture)
     return torch.lerp(laid, picture, _alone(_missed(seen, picture, allowed), detail)).clamp(0, 1)
 
