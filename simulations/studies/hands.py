@@ -93,7 +93,7 @@ def load_hands(
     """Return the head alone, the palette alone if wanted, then the backbones of ``files``.
 
     With ``own_s`` each backbone comes again, tuned to each style in so many processor seconds; with ``broad``
-    again, with heads of broad strokes.
+    again, with heads of broad strokes, and so does the head alone.
     A file is called by its stem, or by its folder where stems repeat (``run5/backbone.safetensors``);
     ``NAME=FILE`` names it otherwise.
 
@@ -105,6 +105,9 @@ def load_hands(
         If a file is no usable backbone.
     """
     hands = [Hand(HEAD_ALONE, Passive(draft=True), _code() + digest(HeadConfig()))]
+    if broad:
+        identity = _code() + digest(STROKES["broad"])
+        hands.append(Hand(f"{HEAD_ALONE}, broad", Passive(draft=True), identity, strokes="broad"))
     if palette:
         hands.append(Hand(PALETTE_ALONE, Passive(draft=False), _code() + digest(HeadConfig())))
     named = [_name(str(file)) for file in files]

@@ -66,7 +66,7 @@ def parser() -> Parser:
     made.add_argument(
         "--own", type=float, default=0.0, metavar="SECONDS", help="each backbone also with hands tuned for so long"
     )
-    made.add_argument("--broad", action="store_true", help="each backbone also with heads of broad strokes")
+    made.add_argument("--broad", action="store_true", help="the head alone and each backbone also with broad strokes")
     made.add_argument("--out", required=True, metavar="DIR", help="folder of the study; what is there is used again")
     made.add_argument("--unit", choices=("painter", "work"), default="painter", help="what is named")
     made.add_argument("--folds", type=int, default=4, metavar="N", help="(default: %(default)s)")

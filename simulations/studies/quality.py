@@ -166,7 +166,7 @@ def parser() -> Parser:
     made.add_argument(
         "--own", type=float, default=0.0, metavar="SECONDS", help="each backbone also with hands tuned for so long"
     )
-    made.add_argument("--broad", action="store_true", help="each backbone also with heads of broad strokes")
+    made.add_argument("--broad", action="store_true", help="the head alone and each backbone also with broad strokes")
     made.add_argument("--faces", default="", metavar="LIST", help="portraits (names, or a file) for a sheet of faces")
     made.add_argument("--size", type=int, default=512, metavar="PX", help="short side (default: %(default)s)")
     made.add_argument("--detail", type=float, default=0.5, metavar="0..1", help="(default: %(default)s)")
