@@ -8,7 +8,7 @@ a head that loop over chunks or read a number out of a tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -214,11 +214,12 @@ class Marks(Surface):
 
 @dataclass(frozen=True)
 class Palette(ColorStats):
-    """Colors that know their share of ink, how gray and how colorful they are, as plain numbers."""
+    """Colors that know their share of ink, how gray and colorful they are, and how hues vary, as plain numbers."""
 
     ink: float = 0.0
     gray: float = 0.0
     hues: float = 0.0
+    mottles: Tensor = field(default_factory=lambda: torch.zeros(3, 3))
 
     def ink_share(self) -> float:
         """Like the original."""
@@ -231,3 +232,7 @@ class Palette(ColorStats):
     def colorfulness(self) -> float:
         """Like the original."""
         return self.hues
+
+    def mottling(self, *, own: bool = True) -> Tensor:
+        """Like the original, for the one ``own`` that was asked for when they were read."""
+        return self.mottles

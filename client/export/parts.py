@@ -36,6 +36,7 @@ class _WithHead(nn.Module):
         self._plain = color.share, color.ink_share(), color.grayness(), color.colorfulness()
         for name in ("mean", "covariance", "axes", "tones"):
             self.register_buffer(f"color_{name}", getattr(head.color, name))
+        self.register_buffer("mottling", color.mottling(own=head.surface.tints is not None))
         for name, table in head.surface.tables("surface_").items():
             self.register_buffer(name, table)
         for i, level in enumerate(head.levels):
@@ -47,7 +48,7 @@ class _WithHead(nn.Module):
         """Return the head with its numbers taken from the buffers."""
         buffer = self.get_buffer
         mean, covariance, axes, tones = (buffer(f"color_{name}") for name in ("mean", "covariance", "axes", "tones"))
-        color = Palette(mean, covariance, axes, tones, *self._plain)
+        color = Palette(mean, covariance, axes, tones, *self._plain, buffer("mottling"))
         of = Surface(**{name: buffer(f"surface_{name}") for name in self._head.surface.tables()})
         surface = Marks(of.contrast, of.values, of.lights, of.tints, of.colors, *self._marks)
         levels = tuple(
