@@ -141,8 +141,9 @@ def _line(source: Tensor, stats: ColorStats) -> tuple[Tensor, Tensor]:
     mean, covariance = _moments(source.to("cpu", torch.float32))
     covariance = torch.where(covariance.isfinite(), covariance, 0.0)  # what is not finite is refused where it ends
     ridge = _FLOOR * torch.eye(3)
-    root, inverse = _power(covariance + ridge, 0.5), _power(covariance + ridge, -0.5)
-    matrix = inverse @ _power(root @ (stats.covariance + ridge) @ root, 0.5) @ inverse
+    own, wanted = (covariance + ridge).double(), (stats.covariance + ridge).double()  # their roots are ill-conditioned
+    root, inverse = _power(own, 0.5), _power(own, -0.5)
+    matrix = inverse @ _power(root @ wanted @ root, 0.5) @ inverse
     return matrix.to(source), mean.to(source)[:, None]
 
 
