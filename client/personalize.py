@@ -172,7 +172,8 @@ def check_strokes(strokes: str) -> None:
         If it is none of :data:`shared_model.config.STROKES`.
     """
     if strokes not in STROKES:
-        raise InputError(f"strokes must be {' or '.join(STROKES)}, not {strokes!r}")
+        *first, last = STROKES
+        raise InputError(f"strokes must be {', '.join(first)} or {last}, not {strokes!r}")
 
 
 def load_pictures(

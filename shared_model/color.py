@@ -35,6 +35,7 @@ _LEAST_HUE = 0.004  # what counts as the farthest hue of pictures that have none
 _SOFT = 0.05  # of its inputs a tone curve is averaged over: the grain of an overexposed sky stays grain
 _PAPER = 0.75  # a palette is paper and ink where this much of it lies within a tenth of its range ...
 _BRIGHT, _CONTRAST = 0.7, 0.15  # ... and that paper is this bright, and this much brighter than the ink
+_STRONGER = 1.6  # most by which contrast and colors become stronger where hues stay
 _CHUNK = 1 << 21  # pixels summed at once
 
 
@@ -52,6 +53,8 @@ class ColorStats:
         ``(3, TONES)`` quantiles of the centred colors along each axis.
     share
         How far a photo's colors move onto these, 0 (not at all) to 1 (all the way).
+    vivid
+        How far its contrast and the strength of its colors do where its hues stay, 0 to 1.
     """
 
     mean: Tensor
@@ -59,6 +62,7 @@ class ColorStats:
     axes: Tensor
     tones: Tensor
     share: float = 1.0
+    vivid: float = 0.0
 
     @staticmethod
     def of(pictures: Sequence[Tensor]) -> ColorStats:
@@ -94,6 +98,22 @@ class ColorStats:
         apart = torch.eye(3, device=weights.device) - weights
         hues = float((apart @ self.covariance @ apart.T).trace()) / 3
         return min(1.0, math.sqrt(max(hues, 0.0) / max(light, 1e-9)))
+
+    def darkest(self) -> Tensor:
+        """Return the color of the dark end of the axis of largest variance, ``(3,)``: ink, or the deepest shadow."""
+        ends = self.tones[-1, [1, -2]][:, None] * self.axes[-1] + self.mean
+        lights = luminance(ends[:, :, None, None]).flatten()
+        return torch.where(lights[0] < lights[1], ends[0], ends[1]).clamp(0.0, 1.0)
+
+    def strength(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean and deviation of light, and the root mean square of what red, green and blue differ by from it.
+
+        ``()`` each.
+        """
+        weights = torch.tensor(LUMA, device=self.mean.device)
+        apart = torch.eye(3, device=self.mean.device) - weights
+        hues = (apart @ self.covariance @ apart.T).diagonal().mean() + (apart @ self.mean).square().mean()
+        return weights @ self.mean, (weights @ self.covariance @ weights).clamp_min(0.0).sqrt(), hues.sqrt()
 
     def mottling(self, *, own: bool = True) -> Tensor:
         """Return what turns independent numbers into red, green and blue that vary at equal light, ``(3, 3)``.
@@ -171,7 +191,26 @@ def mapping(guide: Tensor, stats: ColorStats) -> Callable[[Tensor], Tensor]:
         moved = (axes.T @ along + center).clamp(0.0, 1.0).view_as(x)
         return moved if stats.share == 1 else torch.lerp(x, moved, stats.share)
 
-    return move
+    return move if stats.vivid == 0 or stats.share == 1 else _strengthened(move, guide.detach(), stats)
+
+
+def _strengthened(move: Callable[[Tensor], Tensor], guide: Tensor, stats: ColorStats) -> Callable[[Tensor], Tensor]:
+    """Let a map give ``guide`` the owner's contrast and strength of color, too; hues stay as they are."""
+    moved = move(guide)
+    light = luminance(moved)
+    mean, deviation, hues = (number.to(guide) for number in stats.strength())
+    own = light.mean()
+    slope = (deviation / (light - own).square().mean().sqrt().clamp_min(1e-3)).clamp(1.0, _STRONGER)
+    more = (hues / (moved - light).square().mean().sqrt().clamp_min(1e-3)).clamp(1.0, _STRONGER)
+    wanted = torch.lerp(own, mean, 0.5)
+
+    def strong(x: Tensor) -> Tensor:
+        before = move(x)
+        gray = luminance(before)
+        after = wanted + slope * (gray - own) + more * (before - gray)
+        return torch.lerp(before, after, stats.vivid).clamp(0.0, 1.0)
+
+    return strong
 
 
 def _fitted(reached: Tensor, wanted: Tensor, share: float) -> tuple[Tensor, Tensor]:

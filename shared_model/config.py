@@ -105,6 +105,16 @@ class HeadConfig:
         broken color and visible strokes on flat areas.
     stroke
         Half the length of strokes and bristles, in pixels of half the canvas's size.
+    hatch
+        Half the width of the lines that a photo is hatched with, in pixels of the canvas; 0: it is not. Set by
+        :func:`shared_model.hatching.hatched` where an owner's pictures are made with one ink.
+    areas
+        How many tones a photo's areas are filled with evenly (:mod:`shared_model.areas`); 0: they are not.
+    outlines
+        Share of the pixels that outlines cover, of photos hatched or filled evenly.
+    vivid
+        How far a photo's contrast and strength of color move onto the owner's where its hues stay what they are
+        (``palette`` below 1), 0 to 1.
     measured
         Take ``brush`` and ``stroke`` for a typical painter's, and scale them by the owner's marks when a head is made
         (:func:`shared_model.marks.scaled`).
@@ -146,6 +156,10 @@ class HeadConfig:
     variety: float = 1.5
     roughness: float = 0.6
     stroke: int = 5
+    hatch: float = 0.0
+    areas: int = 0
+    outlines: float = 0.0
+    vivid: float = 0.0
     measured: bool = False
     abstraction: float = 0.5
     completeness: float = 0.5
@@ -169,6 +183,7 @@ class HeadConfig:
         )
         _require(0 <= self.brush <= 16, f"brush must be between 0 and 16, not {self.brush}")
         _require(0 <= self.stroke <= 64, f"stroke must be between 0 and 64, not {self.stroke}")
+        _require(self.areas == 0 or 2 <= self.areas <= 64, f"areas must be 0, or between 2 and 64, not {self.areas}")
         _require(self.candidates >= self.atoms, "candidates must be at least atoms")
         for name, high in (
             ("sharpness", 4.0),
@@ -184,16 +199,25 @@ class HeadConfig:
             ("bias", 1.0),
             ("structure", 1.0),
             ("surface", 1.0),
+            ("hatch", 4.0),
+            ("outlines", 0.5),
+            ("vivid", 1.0),
         ):
             value = getattr(self, name)
             _require(0.0 <= value <= high, f"{name} must be between 0 and {high}, not {value}")
+
+    @property
+    def graphic(self) -> bool:
+        """Whether paintings are hatched or filled evenly: nothing of a photo's own texture belongs into them."""
+        return self.hatch > 0 or self.areas > 0
 
     def bias_at(self, level: int) -> float:
         """Return the bias of a pyramid level, 0 for the finest."""
         return 0.0 if 1 < self.levels == level + 1 else self.bias
 
 
-#: Kinds of heads by the strokes that they take over: marks of a few pixels, or broad strokes, painted more freely.
+#: Kinds of heads by the strokes that they take over: marks of a few pixels; broad strokes, painted more freely; none,
+#: but even areas and outlines.
 STROKES: Mapping[str, HeadConfig] = MappingProxyType(
     {
         "fine": HeadConfig(),
@@ -207,6 +231,19 @@ STROKES: Mapping[str, HeadConfig] = MappingProxyType(
             abstraction=0.0,
             structure=0.6,
             hand=0.3,
+        ),
+        "flat": HeadConfig(
+            levels=1,
+            patch=9,
+            areas=8,
+            outlines=0.08,
+            roughness=0.0,
+            sharpness=1.0,
+            bias=0.3,
+            abstraction=0.0,
+            tone=0.02,
+            hand=0.3,
+            surface=0.0,
         ),
     }
 )

@@ -26,9 +26,10 @@ from shared_model.color import TONES, ColorStats, nearer, tinted, transfer
 from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, ConfigError, InputError, StorageError
+from shared_model.ground import ground
+from shared_model.hatching import Hatching, hatched
 from shared_model.head_format import BANDS, check_count, check_tensors, check_text
 from shared_model.images import resize_short
-from shared_model.laying_in import lay_in
 from shared_model.lines import draw
 from shared_model.marks import scaled
 from shared_model.pieces import crops, patches
@@ -46,7 +47,6 @@ FORMAT = "easel-head-2"
 _STRIDES = (4, 3, 2)  # mean distance of look-ups in pixels, finest level first
 _APART = 6  # the same where strokes are taken over whole
 _HELD = {False: 3, True: 2}  # pyramid level of tones held: in the photo's own colors a finer one, or skies break up
-_BROKEN = 0.5  # how far hues vary from stroke to stroke, of how far they vary at all: heads of before
 _CODE_CROPS, _CODE_PX = 6, 224  # crops of the paintings whose modulation numbers are averaged
 
 
@@ -84,6 +84,7 @@ class Head:
     modulation: Tensor = field(repr=False)  # (M,)
     change: Tensor | None = field(default=None, repr=False)  # (G,) float16: the owner's hand less the shared one
     thumbnails: tuple[Tensor, ...] = field(default=(), repr=False)  # (3, h, w) uint8 per picture; older heads: none
+    hatching: Hatching | None = field(default=None, repr=False)  # who makes tones of one ink
 
     @staticmethod
     def fit(
@@ -118,10 +119,11 @@ class Head:
         config = config or HeadConfig()
         generator = torch.Generator().manual_seed(seed)
         sized = [resize_short(style.float(), config.canvas_px) for style in styles]
-        color = replace(ColorStats.of(sized), share=config.palette)
+        color = replace(ColorStats.of(sized), share=config.palette, vivid=config.vivid)
         if color.ink_share() > 0:
             config = replace(config, bias=0.0, brush=0)  # between ink and paper there is nothing, and lines are drawn
-        config = scaled(config, sized)
+        surface = Surface.of(sized, count=BANDS)
+        config = hatched(scaled(config, sized), color, surface)
         pyramids = [pyramid(style, config.levels) for style in sized]
         levels = tuple(
             _level([steps[level] for steps in pyramids], level, config, generator) for level in range(config.levels)
@@ -133,10 +135,11 @@ class Head:
             images=len(styles),
             created=created,
             color=color,
-            surface=Surface.of(sized, count=BANDS),
+            surface=surface,
             levels=levels,
             modulation=torch.zeros(0),
             thumbnails=tuple(thumbnail(picture) for picture in sized),
+            hatching=Hatching.of(sized) if config.hatch > 0 else None,
         )._priced()
         return head if backbone is None else head.attuned(backbone, sized, seed=seed)
 
@@ -161,9 +164,9 @@ class Head:
             return self
         levels = tuple(level.to(place) for level in self.levels)
         change = None if self.change is None else self.change.to(place)
-        return replace(
-            self, levels=levels, surface=self.surface.to(place), modulation=self.modulation.to(place), change=change
-        )
+        hatching = None if self.hatching is None else self.hatching.to(place)
+        surface, modulation = self.surface.to(place), self.modulation.to(place)
+        return replace(self, levels=levels, surface=surface, modulation=modulation, change=change, hatching=hatching)
 
     @torch.no_grad()
     def draft(self, photo: Tensor, *, seed: int = 0, detail: float = 0.5, places: Tensor | None = None) -> Draft:
@@ -198,8 +201,17 @@ class Head:
         generator = torch.Generator().manual_seed(seed)
         along = directions(colored)  # at half size: the finest strokes are two pixels wide
         field = trail = torch.empty(0)
-        if self.config.brush > 0:
-            colored = self._laid_in(colored, along, detail, generator, places)
+        colored = ground(
+            colored,
+            along,
+            config=self.config,
+            color=self.color,
+            surface=self.surface,
+            hatching=self.hatching,
+            detail=detail,
+            generator=generator,
+            places=places,
+        )
         steps = pyramid(colored, max(STEPS, self.config.levels))
         painted, choices = steps[self.config.levels - 1], []
         for level in reversed(range(len(self.levels))):
@@ -211,7 +223,8 @@ class Head:
                 trail = trails(field, self.config.stroke)
             elif field is not along:  # the two finest levels share their trails
                 field, trail = along, trails(along, self.config.stroke)
-            painted = painted + self._roughness(level, painted, field, trail, generator)
+            if self.hatching is None:
+                painted = painted + self._roughness(level, painted, field, trail, generator)
             painted, chosen = self.levels[level].repaint(
                 painted,
                 stride=self._stride(level),
@@ -252,23 +265,6 @@ class Head:
         noise = torch.randn(1, 1, *along.shape[-2:], generator=generator).to(like.device)
         return self.config.roughness * self.surface.strength(level, like) * resize_like(bristles(noise, trail), like)
 
-    def _laid_in(
-        self, colored: Tensor, along: Tensor, detail: float, generator: torch.Generator, places: Tensor | None
-    ) -> Tensor:
-        """Lay ``(1, 3, H, W)`` in with strokes whose colors vary as the owner's do."""
-        mottled = self.surface.mottled()  # heads of before: None
-        hues = _BROKEN * self.color.colorfulness() if mottled is None else mottled
-        return lay_in(
-            colored,
-            trails(along, self.config.stroke),
-            brush=self.config.brush,
-            light=self.config.variety * self.surface.broken(halve(colored)),
-            hue=hues * self.color.hues_for(colored) * self.color.mottling(own=mottled is not None).to(colored),
-            detail=detail * self.config.structure,
-            generator=generator,
-            places=places,
-        )
-
     def _priced(self) -> Head:
         """Set the price of every patch from how far it lies from what photos ask for."""
         if self.config.completeness == 0:
@@ -300,6 +296,7 @@ class Head:
             "modulation": self.modulation,
         }
         tensors |= self.surface.tables("surface.")
+        tensors |= {} if self.hatching is None else self.hatching.tables("hatching.")
         for i, level in enumerate(self.levels):
             for part in ("patches", "center", "basis", "price"):
                 tensors[f"levels.{i}.{part}"] = getattr(level, part)
@@ -359,6 +356,7 @@ class Head:
                     tensors["color.axes"].view(3, 3),
                     tensors["color.tones"].view(3, TONES),
                     config.palette,
+                    config.vivid,
                 ),
                 surface=Surface(
                     tensors["surface.contrast"],
@@ -371,6 +369,7 @@ class Head:
                 modulation=tensors["modulation"].flatten(),
                 change=tensors.get("change"),
                 thumbnails=thumbnails,
+                hatching=Hatching(tensors["hatching.marks"], tensors["hatching.inks"]) if config.hatch > 0 else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
             raise StorageError("this head is damaged", hint="fit it again with `easel personalize`") from error

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from shared_model.color import TONES
 from shared_model.config import HeadConfig
+from shared_model.hatching import INKS, MARKS
+from shared_model.hatching import TONES as TONES_OF_MARKS
 from shared_model.surface import CONTRASTS, LIGHTS, VALUES
 
 __all__ = ["BANDS", "MAX_MODULATION", "check_count", "check_tensors", "check_text"]
@@ -51,6 +53,9 @@ def check_tensors(tensors: Mapping[str, Tensor], config: HeadConfig) -> None:
         _check_numbers(name, tensors[name], later[name])
     if ("surface.tints" in tensors) != ("surface.colors" in tensors):
         raise ValueError("tints and colors go together")
+    if config.hatch > 0:
+        _check_numbers("hatching.marks", tensors["hatching.marks"], (TONES_OF_MARKS, MARKS))
+        _check_numbers("hatching.inks", tensors["hatching.inks"], (INKS, 3))
     modulation = tensors["modulation"]
     _check_numbers("modulation", modulation, (modulation.numel(),))
     if modulation.numel() > MAX_MODULATION:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from shared_model.pyramid import box, halve, lattice, resize_like
 
-__all__ = ["lay_in"]
+__all__ = ["alone", "lay_in", "leeway", "missed"]
 
 _ALLOWED = 0.27  # how far a stroke's color may be from what it covers, in deviations of the picture
 _FORBIDDEN = 20.0  # how much lower, in deviations, a stroke lies for every unit of color beyond
@@ -72,17 +72,16 @@ def lay_in(
         Same shape and range.
     """
     small = halve(picture)
-    # (1,), not (): an exported graph would lose track of how many dimensions everything made with it has
-    spread = (picture - picture.mean((2, 3), keepdim=True)).square().mean().sqrt().view(1) + 1e-3
-    allowed = spread * _PARTICULAR / max(detail, 1e-3) ** 2
+    spread = _spread(picture)
+    allowed = leeway(picture, detail)
     plain, change = _layer(small, trail, brush, 1.0, spread, generator, places)
     if brush > 1:
         finer, calmer = _layer(small, trail, brush // 2, 0.5, spread, generator, places)
-        missed = _missed(plain, small, allowed)
-        plain, change = torch.lerp(plain, finer, missed), torch.lerp(change, _CALMER * calmer, missed)
+        off = missed(plain, small, allowed)
+        plain, change = torch.lerp(plain, finer, off), torch.lerp(change, _CALMER * calmer, off)
     tint = (hue @ change[0, :3].flatten(1)).view_as(plain)
     laid, seen = _sharply(plain + light * (change[:, 3:] + tint), plain, picture)
-    return torch.lerp(laid, picture, _alone(_missed(seen, picture, allowed), detail)).clamp(0, 1)
+    return torch.lerp(laid, picture, alone(missed(seen, picture, allowed), detail)).clamp(0, 1)
 
 
 def _layer(
@@ -122,18 +121,32 @@ def _layer(
     return own[shown].T.view(1, 3, height, width), numbers
 
 
-def _missed(painted: Tensor, wanted: Tensor, allowed: Tensor) -> Tensor:
-    """How surely a brush has missed what is there by more than is allowed, 0 to 1, ``(1, 1, H, W)``."""
+def leeway(picture: Tensor, detail: float) -> Tensor:
+    """Return by how much a painting may miss ``(1, 3, H, W)``, ``(1,)``; see :func:`lay_in` for ``detail``."""
+    return _spread(picture) * _PARTICULAR / max(detail, 1e-3) ** 2
+
+
+def missed(painted: Tensor, wanted: Tensor, allowed: Tensor) -> Tensor:
+    """Return how surely a brush has missed what is there by more than is allowed, 0 to 1, ``(1, 1, H, W)``."""
     off = box((painted - wanted).abs().amax(1, keepdim=True), _AROUND)
     return (off / allowed - 1).clamp(0, 1)
 
 
-def _alone(missed: Tensor, detail: float) -> Tensor:
-    """Of what brushes have missed, keep what they have not missed all around: an eye in a face, not a tree's leaves."""
-    around = halve(halve(missed))
+def alone(off: Tensor, detail: float) -> Tensor:
+    """Keep of what brushes have missed (``off``, see :func:`missed`) what they have not missed all around.
+
+    An eye in a face, not a tree's leaves.
+    """
+    around = halve(halve(off))
     for _ in range(2):
         around = box(around, _FAR)
-    return missed * (1 - _CROWDED * (1 - detail) * resize_like(around, missed)).clamp_min(0)
+    return off * (1 - _CROWDED * (1 - detail) * resize_like(around, off)).clamp_min(0)
+
+
+def _spread(picture: Tensor) -> Tensor:
+    """Return the standard deviation of ``(1, 3, H, W)``, all channels together."""
+    # (1,), not (): an exported graph would lose track of how many dimensions everything made with it has
+    return (picture - picture.mean((2, 3), keepdim=True)).square().mean().sqrt().view(1) + 1e-3
 
 
 def _sharply(laid: Tensor, plain: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 Painting happens on a canvas of about 512 px, the scale that heads and backbone know; what a larger
 photo has above that scale comes from the photo itself, so strokes keep their size in the picture
-and time grows slowly with the pixels.
+and time grows slowly with the pixels. Nothing of it belongs into what is hatched or filled evenly.
 """
 
 from __future__ import annotations
@@ -189,12 +189,13 @@ def _enlarge(
     rows: int,
     watch: Watch = _unwatched,
 ) -> Tensor:
-    """Bring a painting to the size of ``photo``; what the photo has above canvas scale is added.
+    """Bring a painting to the size of ``photo``; what the photo has above canvas scale is added, if any is to be.
 
     Row by row, so that a large photo needs little more memory than itself and the result.
     """
     recolor = mapping(canvas, head.color)
-    change = painted - recolor(canvas)  # what painting did to the recolored canvas, smooth enough to be enlarged
+    plain = head.config.graphic
+    change = painted if plain else painted - recolor(canvas)  # what painting did, smooth enough to be enlarged
     height, width = photo.shape[-2:]
     across = _bicubic(change, (change.shape[2], width))
     down = _bicubic(torch.eye(change.shape[2], device=photo.device)[None, None], (height, change.shape[2]))[0, 0]
@@ -206,7 +207,7 @@ def _enlarge(
         first, last = int(used.min()), int(used.max()) + 1
         enlarged = torch.einsum("rh,nchw->ncrw", down[band, first:last], across[:, :, first:last])
         part = photo[:, :, band]
-        result[:, :, band] = _mixed(recolor(part) + enlarged, part, options)
+        result[:, :, band] = _mixed(enlarged if plain else recolor(part) + enlarged, part, options)
     return result
 
 

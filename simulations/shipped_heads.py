@@ -47,15 +47,14 @@ class Manner:
 
 
 # Chosen by eye, on faces, a bird and a crowd (docs/model.md): in the photo's own colors unless the manner has colors
-# of its own. Ink is hatched, not laid in, and takes over little of a place's mean color, or it would be gray; dabs of
-# broken color and a cartoon's even areas likewise.
+# of its own. Ink is hatched, which a head finds out by itself (shared_model.hatching).
 _BROAD = replace(STROKES["broad"], measured=False)
-_INK = HeadConfig(patch=9, atoms=1024, roughness=0.9, bias=0.3, abstraction=0.7, hand=0.3)
+_INK = HeadConfig(patch=9, atoms=1024, roughness=0.8, abstraction=0.7)
 _FREE = HeadConfig(atoms=1024, abstraction=1.0, palette=0.0)
 MANNERS = {
     "cartoon": Manner(
         Style("cartoon", palette="natural", stroke=1.2, seed=1),
-        replace(_FREE, abstraction=0.8, roughness=0.0, sharpness=4.0, bias=0.15, tone=0.08, hues=1.0),
+        replace(STROKES["flat"], palette=0.0, vivid=1.0),
         hues=True,
     ),
     "impressionist": Manner(
@@ -80,15 +79,13 @@ MANNERS = {
         replace(_BROAD, palette=0.0, structure=0.65, surface=0.3, tone=0.02),
         hues=True,
     ),
-    "sketch": Manner(
-        Style("sketch", palette="natural", stroke=1.4, seed=4), replace(_INK, patch=7, structure=0.8, hand=0.45)
-    ),
+    "sketch": Manner(Style("sketch", palette="natural", stroke=1.4, seed=4), replace(_INK, patch=7)),
     "watercolor": Manner(
         Style("watercolor", palette="natural", stroke=1.4, seed=5),
         replace(_FREE, patch=9, roughness=0.9, bias=0.5, tone=0.08, hues=0.9),
         hues=True,
     ),
-    "woodcut": Manner(Style("woodcut", palette="earth", stroke=1.4, seed=6), replace(_INK, tone=0.1, structure=0.7)),
+    "woodcut": Manner(Style("woodcut", palette="earth", stroke=1.4, seed=6), replace(_INK, roughness=0.3)),
 }
 _MODELS = ("astronaut", "chelsea", "coffee", "rocket")
 _TURNS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))  # of red, green and blue

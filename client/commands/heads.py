@@ -74,7 +74,9 @@ class _Facts:
     created: str | None = None
     backbone: str | None = None
     tuned: bool | None = None
-    brush: tuple[int, int] | None = None  # width and length of broad strokes in pixels of the canvas; None: fine ones
+    brush: tuple[int, int] | None = None  # width and length of broad strokes in pixels of the canvas
+    hatch_px: float | None = None  # width of the lines that it hatches with
+    areas: int | None = None  # tones of the areas that it fills
     canvas_px: int | None = None
     matches: bool | None = None
     damage: str | None = None
@@ -87,6 +89,15 @@ class _Facts:
         if self.matches is None:
             return "not checked"
         return "ready" if self.matches else "for another backbone"
+
+    @property
+    def strokes(self) -> str:
+        """What it paints with."""
+        if self.brush is not None:
+            return "broad, {} pixels wide and up to {} long on a canvas of {}".format(*self.brush, self.canvas_px)
+        if self.hatch_px is not None:
+            return f"hatched in one ink, lines about {self.hatch_px:g} pixels wide on a canvas of {self.canvas_px}"
+        return "fine" if self.areas is None else f"none: even areas in {self.areas} tones, with outlines"
 
 
 def _facts(file: HeadFile, backbone: str) -> _Facts:
@@ -104,6 +115,8 @@ def _facts(file: HeadFile, backbone: str) -> _Facts:
         head.backbone,
         tuned=head.change is not None,
         brush=(4 * config.brush + 2, 4 * config.stroke + 2) if config.brush > 0 else None,  # halves, of half the size
+        hatch_px=round(2 * config.hatch, 1) if config.hatch > 0 else None,
+        areas=config.areas or None,
         canvas_px=config.canvas_px,
         matches=matches,
     )
@@ -176,10 +189,7 @@ def _show(home: Home, name: str, console: Console, *, picture: str | None) -> in
     console.say(f"name      {facts.name} ({'shipped with easel' if facts.shipped else 'yours'})")
     console.say(f"state     {facts.state}")
     console.say(f"pictures  {facts.images}")
-    strokes = "fine"
-    if facts.brush is not None:
-        strokes = "broad, {} pixels wide and up to {} long on a canvas of {}".format(*facts.brush, facts.canvas_px)
-    console.say(f"strokes   {strokes}")
+    console.say(f"strokes   {facts.strokes}")
     console.say(f"hand      {'its own, tuned to its pictures' if facts.tuned else 'the shared one'}")
     console.say(f"made      {facts.created or 'unknown'}")
     console.say(f"backbone  {facts.backbone}")
@@ -218,6 +228,8 @@ def _as_json(facts: _Facts) -> dict[str, object]:
         "shipped": facts.shipped,
         "tuned": facts.tuned,
         "stroke_px": None if facts.brush is None else list(facts.brush),
+        "hatch_px": facts.hatch_px,
+        "areas": facts.areas,
         "canvas_px": facts.canvas_px,
         "path": facts.path,
         "size_bytes": facts.size_bytes,

@@ -16,6 +16,7 @@ from client.export.draws import Draws
 from client.export.lowering import Lowering, Marks, Palette, Patches
 from shared_model.backbone import Backbone
 from shared_model.color import mapping
+from shared_model.hatching import Hatching
 from shared_model.head import Head
 from shared_model.own_hand import with_change
 from shared_model.pyramid import luminance
@@ -33,11 +34,14 @@ class _WithHead(nn.Module):
         self._head = head
         self._marks = Marks.known(head.surface)
         color = head.color
-        self._plain = color.share, color.ink_share(), color.grayness(), color.colorfulness()
+        self._plain = color.share, color.vivid, color.ink_share(), color.grayness(), color.colorfulness()
         for name in ("mean", "covariance", "axes", "tones"):
             self.register_buffer(f"color_{name}", getattr(head.color, name))
         self.register_buffer("mottling", color.mottling(own=head.surface.tints is not None))
         for name, table in head.surface.tables("surface_").items():
+            self.register_buffer(name, table)
+        hatching = {} if head.hatching is None else head.hatching.tables("hatching_")
+        for name, table in hatching.items():
             self.register_buffer(name, table)
         for i, level in enumerate(head.levels):
             for name in ("patches", "center", "basis", "price"):
@@ -55,8 +59,17 @@ class _WithHead(nn.Module):
             Patches(*(buffer(f"level{i}_{name}") for name in ("patches", "center", "basis", "price")))
             for i in range(len(self._head.levels))
         )
+        hatching = self._head.hatching
+        if hatching is not None:
+            hatching = Hatching(buffer("hatching_marks"), buffer("hatching_inks"))
         return replace(
-            self._head, color=color, surface=surface, levels=levels, modulation=buffer("modulation"), change=None
+            self._head,
+            color=color,
+            surface=surface,
+            levels=levels,
+            modulation=buffer("modulation"),
+            change=None,
+            hatching=hatching,
         )
 
 
@@ -103,8 +116,11 @@ class Finishing(_WithHead):
             head = self.head()
             painted = head.complete(painted)
             recolor = mapping(canvas, head.color)
-            added = _resize(painted - recolor(canvas), photo)
-            result = torch.where(fits, _resize(painted, photo).clamp(0, 1), recolor(photo) + added)
+            if head.config.graphic:
+                enlarged = _resize(painted, photo)
+            else:
+                enlarged = recolor(photo) + _resize(painted - recolor(canvas), photo)
+            result = torch.where(fits, _resize(painted, photo).clamp(0, 1), enlarged)
             if self._keep_color:
                 result = photo + (luminance(result) - luminance(photo))
             return (photo + strength * (result - photo)).clamp(0, 1)

@@ -138,16 +138,16 @@ def test_learning_makes_an_own_head(atelier: Atelier, photo: str) -> None:
         atelier.delete_head("tiny")
 
 
-def test_learning_takes_fine_or_broad_strokes(atelier: Atelier, photo: str) -> None:
+def test_learning_takes_all_kinds_of_strokes(atelier: Atelier, photo: str) -> None:
     freedom = {}
-    for strokes in ("fine", "broad"):
+    for strokes in ("fine", "broad", "flat"):
         atelier.learn(
             [photo], name=strokes, budget_s=0, strokes=strokes, patience=Patience(), progress=lambda share: None
         )
         config = atelier.home.load_head(strokes).config
         freedom[strokes] = config.brush
         assert replace(config, brush=0, stroke=0) == replace(STROKES[strokes], brush=0, stroke=0)
-    assert freedom["broad"] > freedom["fine"] == 0
+    assert freedom["broad"] > freedom["fine"] == freedom["flat"] == 0
 
 
 def test_learning_tells_its_progress_and_can_be_stopped(

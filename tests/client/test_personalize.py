@@ -81,9 +81,9 @@ def test_strokes_choose_the_kind_of_head(backbone: Backbone, monkeypatch: pytest
 
     real = Head.fit
     monkeypatch.setattr(Head, "fit", staticmethod(fit))
-    for strokes in ("fine", "broad"):
+    for strokes in ("fine", "broad", "flat"):
         personalize([style()], backbone=backbone, name="mine", budget_s=0, strokes=strokes)
-    assert asked == [HeadConfig(), STROKES["broad"]] and STROKES["broad"] != HeadConfig()
+    assert asked == [HeadConfig(), STROKES["broad"], STROKES["flat"]] and len(set(asked)) == 3
 
 
 def test_reports_loss_and_time(backbone: Backbone, quick_fit: None, slow_tune: list[float]) -> None:

@@ -124,3 +124,33 @@ def test_the_map_of_a_nearly_gray_photo_is_exact() -> None:
     root, inverse = power(first, 0.5), power(first, -0.5)
     wanted = inverse @ power(root @ second @ root, 0.5) @ inverse
     assert float((found.double() - wanted).abs().max()) < 1e-5
+
+
+def test_vivid_strengthens_contrast_and_colors_and_leaves_hues(picture: Callable[..., Tensor]) -> None:
+    gray, hue = luminance(picture(1)), torch.tensor([0.06, -0.02, -0.05]).view(1, 3, 1, 1)
+    photo = (0.5 + 0.3 * (gray - gray.mean()) + hue).expand(1, 3, -1, -1).contiguous()
+    strong = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    stats = replace(ColorStats.of([strong]), share=0.0, vivid=1.0)
+    before, after = (p - luminance(p) for p in (photo, transfer(photo, stats)))
+    angle = torch.nn.functional.cosine_similarity(before.flatten(1), after.flatten(1))
+    assert float(angle) > 0.999, "the same hues"
+    light = [luminance(p).std() for p in (photo, transfer(photo, stats), transfer(photo, replace(stats, vivid=0.5)))]
+    assert float(light[1] / light[0]) == pytest.approx(1.6, abs=0.02), "the most there is"
+    assert float(light[2] / light[0]) == pytest.approx(1.3, abs=0.02)
+    assert torch.equal(transfer(photo, replace(stats, vivid=0.0)), photo)
+
+
+def test_vivid_never_weakens_and_has_no_say_in_another_palette(picture: Callable[..., Tensor]) -> None:
+    pale = ColorStats.of([0.5 + 0.01 * picture(1)])
+    photo = 0.2 + 0.6 * picture(2)
+    done = transfer(photo, replace(pale, share=0.0, vivid=1.0))
+    assert float((done - luminance(done)).std()) > 0.98 * float((photo - luminance(photo)).std())
+    assert float(luminance(done).std()) > 0.98 * float(luminance(photo).std())
+    assert torch.equal(transfer(photo, replace(pale, vivid=1.0)), transfer(photo, pale))
+
+
+def test_the_darkest_color_is_that_of_the_ink() -> None:
+    for paper, ink in (((0.9, 0.9, 0.7), (0.3, 0.1, 0.0)), ((0.2, 0.2, 0.3), (0.1, 0.0, 0.1))):
+        drawing = torch.tensor(paper).view(1, 3, 1, 1).repeat(1, 1, 40, 40)
+        drawing[:, :, ::3] = torch.tensor(ink).view(1, 3, 1, 1)
+        assert float((ColorStats.of([drawing]).darkest() - torch.tensor(ink)).abs().max()) < 0.03

@@ -28,9 +28,13 @@ SOFT = replace(
 
 
 def striped(side: int = 96) -> Tensor:
-    """A gray picture of vertical strokes, four pixels each: even, seen from afar."""
+    """A picture of vertical strokes, four pixels each: even, seen from afar, but for a little color.
+
+    Without any, it would be made with one ink, and hatched.
+    """
     light = 0.5 + 0.2 * (torch.arange(side) // 2 % 2 * 2.0 - 1)
-    return light.expand(1, 3, side, side).contiguous()
+    warm = torch.linspace(-0.04, 0.04, side)[:, None] * torch.tensor([1.0, 0.0, -1.0]).view(1, 3, 1, 1)
+    return light.expand(1, 3, side, side) + warm
 
 
 def test_strokes_are_taken_over_where_only_their_tone_fits() -> None:

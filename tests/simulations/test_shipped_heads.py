@@ -9,6 +9,7 @@ import torch
 
 from shared_model.backbone import Backbone
 from shared_model.config import ModelConfig, TrainConfig, load_toml
+from shared_model.hatching import hatched
 from shared_model.head import Head
 from shared_model.images import to_tensor
 from shared_model.stylize import stylize
@@ -24,7 +25,9 @@ def test_every_manner_is_shipped_with_the_head_that_its_recipe_makes() -> None:
     for name, head in shipped.items():
         manner = shipped_heads.MANNERS[name]
         assert manner.style.painter in PAINTERS
-        assert (head.name, head.config, head.images) == (name, manner.head, 12 if manner.hues else 4)
+        config = hatched(manner.head, head.color, head.surface)
+        assert (head.name, head.config, head.images) == (name, config, 12 if manner.hues else 4)
+    assert [name for name, head in shipped.items() if head.config.graphic] == ["cartoon", "sketch", "woodcut"]
 
 
 def test_a_head_is_made_from_paintings_of_its_manner(monkeypatch: pytest.MonkeyPatch) -> None:
