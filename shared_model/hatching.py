@@ -24,14 +24,14 @@ from shared_model.pyramid import box, lattice, luminance
 from shared_model.quantiles import curve, follow, quantiles, sample
 from shared_model.surface import Surface
 
-__all__ = ["INKS", "MARKS", "TONES", "Hatching", "hatched"]
+__all__ = ["INKS", "MARKS", "TONES", "Hatching", "from_afar", "hatched"]
 
 TONES, MARKS, INKS = 17, 65, 17  # tones from dark to light, quantiles of light for each, and lights with a color
 _AROUND = 4  # three boxes of this radius, in pixels: what a place is as a whole
 _NEAR, _LEAST = 0.02, 0.005  # a tone is all places within this of it, and at least this share of all
 _INK_WIDTH = 0.04  # a light's color is the mean under a bell curve this wide
 _PIXELS = 200_000  # of all pictures that are looked at
-_CRISPER = 1.3  # tones are spread by so much around the middle one: white is left white, black is black
+_CRISPER, _PIVOT = 1.3, 0.35  # tones are spread by so much around this one: white is left white, faces are bright
 _RATIO = 1.6  # of the two blurs between which lines lie
 _ROUNDS, _MOST = 2, 1.5  # how often lines are drawn out and made crisp; deviations at which they are cut in between
 _LENGTH = 5  # steps of two pixels that a line is drawn out, both ways
@@ -41,7 +41,10 @@ _GRAY = 0.5  # grayness from which on pictures count as made with one ink
 # A line's width in pixels by the share of the finest of three bands in all three, as measured on hatched photos.
 _MIDDLE, _FALL, _WIDTHS = 0.425, 5.6, (0.7, 2.5)
 _CALM = 0.5  # how much of a photo's grain is flattened, of what a head flattens otherwise: eyes are small
-_ROUGH = 0.5  # grain of its lines, of what a head breaks flat areas up by otherwise
+# Pencil and chalk, which are soft, have grain, of what a head breaks flat areas up by otherwise, and are held to the
+# strength of the owner's marks, of what other heads are; wood and copper have neither.
+_ROUGH, _SOFT = 1.5, 0.6
+_POINTED = 0.35  # how much finer their lines are than their bands say, which hold grain and shading, too
 _DARKENED = 0.15  # how much darker an outline makes the place that it lies in
 _OUTLINES = 0.05  # of the pixels of a hatched photo
 
@@ -81,6 +84,17 @@ class Hatching:
         share = near.sum(1, keepdim=True)
         inks = (near @ colors.T + 1e-3 * colors.mean(1)) / (share + 1e-3)
         return Hatching(torch.stack(marks), inks)
+
+    def purity(self) -> float:
+        """Return 1 where every mark is either ink or paper (a woodcut), less where it may be in between (pencil)."""
+        means = self.marks.mean(1)
+        low, high = self.marks.min(), self.marks.max()
+        place = (means - low) / (high - low).clamp_min(1e-6)
+        between = (place > 0.25) & (place < 0.75)
+        if not bool(between.any()):
+            return 0.0
+        spread = self.marks.var(1, unbiased=False) / ((means - low) * (high - means)).clamp_min(1e-6)
+        return min(1.0, float(spread[between].mean()))
 
     def tables(self, prefix: str = "") -> dict[str, Tensor]:
         """Return all tables by name."""
@@ -140,7 +154,7 @@ class Hatching:
         rank = follow(lines, curve(quantiles(sample(lines), _RANKS), ranks))[0]
         before = torch.ones(TONES, TONES, device=picture.device).tril() > 0
         means = torch.where(before, self.marks.mean(1), 0.0).amax(1)[None]  # of each tone; none below an earlier one
-        middle = (means[:, :1] + means[:, -1:]) / 2
+        middle = torch.lerp(means[:, :1], means[:, -1:], _PIVOT)
         wanted = middle + _CRISPER * (light.flatten(1) - middle)
         rows = torch.arange(TONES, device=picture.device, dtype=light.dtype)[None]
         tone = follow(wanted, curve(means, rows))[0]
@@ -181,39 +195,48 @@ class Hatching:
         return (colors + (light - luminance(colors))).clamp(0, 1)
 
 
-def hatched(config: HeadConfig, color: ColorStats, surface: Surface) -> HeadConfig:
-    """Return the configuration of a head that hatches, if its owner's pictures are made with one ink; else as it is.
+def hatched(
+    config: HeadConfig, color: ColorStats, surface: Surface, pictures: Sequence[Tensor]
+) -> tuple[HeadConfig, Hatching | None]:
+    """Return configuration and marks of a head that hatches, if its owner's pictures are made with one ink.
 
     Pictures in color have marks in color, and line drawings on bright paper are drawn (:mod:`shared_model.lines`); who
-    asks for even areas or for strokes taken over whole gets these.
+    asks for even areas or for strokes taken over whole gets these: the configuration as it is, and no marks.
     """
-    if config.hatch > 0 or config.areas > 0 or config.softness > 0:
-        return config
-    if color.ink_share() > 0 or color.grayness() < _GRAY:
-        return config
+    if config.hatch > 0:
+        return config, Hatching.of(pictures)
+    if config.areas > 0 or config.softness > 0 or color.ink_share() > 0 or color.grayness() < _GRAY:
+        return config, None
+    hatching = Hatching.of(pictures)
     finest, *broader = (surface.deviation(band) for band in range(3))
     share = finest / max(finest + sum(broader), 1e-6)
     low, high = _WIDTHS
-    width = min(high, max(low, math.exp(-_FALL * (share - _MIDDLE))))
-    return replace(
+    soft = 1 - hatching.purity()
+    width = min(high, max(low, (1 - _POINTED * soft) * math.exp(-_FALL * (share - _MIDDLE))))
+    changed = replace(
         config,
         brush=0,
         hatch=round(width, 2),
         outlines=_OUTLINES,
         levels=1,
-        roughness=_ROUGH * config.roughness,
+        roughness=round(_ROUGH * soft * config.roughness, 2),
         bias=0.0,
         hand=0.3,
         structure=1.0,
         abstraction=_CALM * config.abstraction,
-        surface=0.0,
+        surface=round(_SOFT * soft, 2),
     )
+    return changed, hatching
+
+
+def from_afar(picture: Tensor) -> Tensor:
+    """Return a picture ``(1, C, H, W)`` with every place as it is as a whole: its tones, without the marks."""
+    for _ in range(3):
+        picture = box(picture, _AROUND)
+    return picture
 
 
 def _looked_at(picture: Tensor) -> Tensor:
     """Light, light all around, and color of every pixel: ``(5, H W)``."""
     light = luminance(picture)
-    around = light
-    for _ in range(3):
-        around = box(around, _AROUND)
-    return torch.cat([light, around, picture], 1)[0].flatten(1)
+    return torch.cat([light, from_afar(light), picture], 1)[0].flatten(1)

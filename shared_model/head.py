@@ -27,7 +27,7 @@ from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, ConfigError, InputError, StorageError
 from shared_model.ground import ground
-from shared_model.hatching import Hatching, hatched
+from shared_model.hatching import Hatching, from_afar, hatched
 from shared_model.head_format import BANDS, check_count, check_tensors, check_text
 from shared_model.images import resize_short
 from shared_model.lines import draw
@@ -123,7 +123,9 @@ class Head:
         if color.ink_share() > 0:
             config = replace(config, bias=0.0, brush=0)  # between ink and paper there is nothing, and lines are drawn
         surface = Surface.of(sized, count=BANDS)
-        config = hatched(scaled(config, sized), color, surface)
+        config, hatching = hatched(scaled(config, sized), color, surface, sized)
+        if hatching is not None:  # a photo's tones are those of places, not of ink
+            color = replace(color, **vars(ColorStats.of([from_afar(picture) for picture in sized])))
         pyramids = [pyramid(style, config.levels) for style in sized]
         levels = tuple(
             _level([steps[level] for steps in pyramids], level, config, generator) for level in range(config.levels)
@@ -139,7 +141,7 @@ class Head:
             levels=levels,
             modulation=torch.zeros(0),
             thumbnails=tuple(thumbnail(picture) for picture in sized),
-            hatching=Hatching.of(sized) if config.hatch > 0 else None,
+            hatching=hatching,
         )._priced()
         return head if backbone is None else head.attuned(backbone, sized, seed=seed)
 
@@ -258,7 +260,8 @@ class Head:
 
     def complete(self, painted: Tensor) -> Tensor:
         """:meth:`finish` what the backbone made of a draft, and bring its palette back to the owner's; in [0, 1]."""
-        return nearer(self.finish(painted), self.color)
+        finished = self.finish(painted)
+        return finished if self.hatching is not None else nearer(finished, self.color)
 
     def _roughness(self, level: int, like: Tensor, along: Tensor, trail: Tensor, generator: torch.Generator) -> Tensor:
         """Noise ``(1, 1, H, W)`` drawn out along the shapes: flat areas break up into strokes, as their tone does."""

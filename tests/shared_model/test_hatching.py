@@ -107,7 +107,9 @@ def test_outlines_are_as_dark_as_the_owners_marks() -> None:
 
 def test_one_ink_is_found_out_and_nothing_else(picture: Pictures) -> None:
     def of(seen: Tensor, config: HeadConfig) -> HeadConfig:
-        return hatched(config, ColorStats.of([seen]), Surface.of([seen], count=5))
+        made, hatching = hatched(config, ColorStats.of([seen]), Surface.of([seen], count=5), [seen])
+        assert (hatching is not None) == (made.hatch > 0)
+        return made
 
     fine = STROKES["fine"]
     made = of(engraving(), fine)
@@ -188,3 +190,22 @@ def test_keeping_colors_and_strength_work_as_for_other_heads(small_head: HeadCon
     assert torch.equal(stylize(photo, head=head, backbone=backbone, options=Options(strength=0.0)), photo)
     kept = stylize(photo, head=head, backbone=backbone, options=Options(keep_color=True))
     assert float((kept - kept.mean(1, keepdim=True)).abs().max()) < 1e-5, "a gray photo stays gray"
+
+
+def test_wood_is_ink_or_paper_and_charcoal_is_in_between(small_head: HeadConfig) -> None:
+    soft = torch.linspace(0.1, 0.9, 192).expand(1, 3, 192, 192).contiguous()
+    assert Hatching.of([engraving()]).purity() > 0.7
+    assert Hatching.of([soft]).purity() < 0.1
+    assert Hatching.of([torch.full((1, 3, 64, 64), 0.5)]).purity() == 0.0
+    wood, charcoal = (Head.fit([owner], config=small_head).config for owner in (engraving(), soft))
+    assert wood.roughness < charcoal.roughness and wood.surface < charcoal.surface, "no grain in wood"
+
+
+def test_a_photos_tones_are_those_of_places_not_of_ink(small_head: HeadConfig) -> None:
+    """Half of an engraving's pixels are black, but few of its places: moved onto ink, a photo would be black and white."""
+    head = Head.fit([engraving()], config=small_head)
+    tones, pixels = head.color.tones[-1], ColorStats.of([engraving()]).tones[-1]
+    between = [
+        float(((t - t[0]).abs() / (t[-1] - t[0]).abs() - 0.5).abs().lt(0.3).float().mean()) for t in (tones, pixels)
+    ]
+    assert between[0] > 0.3 > between[1]
