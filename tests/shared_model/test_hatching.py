@@ -202,7 +202,7 @@ def test_wood_is_ink_or_paper_and_charcoal_is_in_between(small_head: HeadConfig)
 
 
 def test_a_photos_tones_are_those_of_places_not_of_ink(small_head: HeadConfig) -> None:
-    """Half of an engraving's pixels are black, but few of its places: moved onto ink, a photo would be black and white."""
+    """Half of an engraving's pixels are black, but few of its places: a photo would be black and white, like ink."""
     head = Head.fit([engraving()], config=small_head)
     tones, pixels = head.color.tones[-1], ColorStats.of([engraving()]).tones[-1]
     between = [
