@@ -243,7 +243,7 @@ STROKES: Mapping[str, HeadConfig] = MappingProxyType(
             abstraction=0.0,
             tone=0.02,
             hand=0.3,
-            surface=0.0,
+            surface=0.6,
         ),
     }
 )
