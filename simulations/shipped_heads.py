@@ -54,7 +54,7 @@ _FREE = HeadConfig(atoms=1024, abstraction=1.0, palette=0.0)
 MANNERS = {
     "cartoon": Manner(
         Style("cartoon", palette="natural", stroke=1.2, seed=1),
-        replace(STROKES["flat"], palette=0.0, vivid=1.0, surface=0.0),
+        replace(STROKES["flat"], palette=0.0, vivid=0.6, surface=0.0),
         hues=True,
     ),
     "impressionist": Manner(
