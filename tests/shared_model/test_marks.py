@@ -60,6 +60,7 @@ def test_brush_and_stroke_follow_within_bounds() -> None:
 
 def test_a_broad_head_has_its_owners_brush() -> None:
     config = replace(BROAD, atoms=64, candidates=600, components=12, canvas_px=320)
-    small, large = (Head.fit([_strokes(*size)], config=config) for size in ((2.5, 4), (16, 60)))
+    hue = torch.linspace(-0.05, 0.05, 320) * torch.tensor([1.0, 0.0, -1.0]).view(1, 3, 1, 1)  # gray ones are hatched
+    small, large = (Head.fit([_strokes(*size) + hue], config=config) for size in ((2.5, 4), (16, 60)))
     assert small.config.brush < large.config.brush and small.config.stroke < large.config.stroke
     assert Head.from_bytes(large.to_bytes()).config == large.config
