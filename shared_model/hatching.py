@@ -34,6 +34,7 @@ _PIXELS = 200_000  # of all pictures that are looked at
 _CRISPER, _PIVOT = 1.3, 0.35  # tones are spread by so much around this one: white is left white, faces are bright
 _RATIO = 1.6  # of the two blurs between which lines lie
 _ROUNDS, _MOST = 2, 1.5  # how often lines are drawn out and made crisp; deviations at which they are cut in between
+_GRAIN = 0.5  # deviation of the blur that grain has, in pixels
 _LENGTH = 5  # steps of two pixels that a line is drawn out, both ways
 _RANKS = 257
 _TILE = 512  # pixels after which chance repeats
@@ -149,7 +150,8 @@ class Hatching:
             lines = blur(lines, width) - blur(lines, _RATIO * width)
             lines = lines / lines.square().mean().sqrt().clamp_min(1e-6)
             lines = lines.clamp(-_MOST, _MOST) if turn < _ROUNDS - 1 else lines
-        lines = (lines + roughness * blur(noise, 0.5) / 0.56).flatten(1)
+        grain = blur(noise, _GRAIN)
+        lines = (lines + roughness * grain / grain.square().mean().sqrt().clamp_min(1e-6)).flatten(1)
         ranks = torch.linspace(0, MARKS - 1, _RANKS, device=picture.device)[None]
         rank = follow(lines, curve(quantiles(sample(lines), _RANKS), ranks))[0]
         before = torch.ones(TONES, TONES, device=picture.device).tril() > 0

@@ -125,7 +125,9 @@ class Head:
         surface = Surface.of(sized, count=BANDS)
         config, hatching = hatched(scaled(config, sized), color, surface, sized)
         if hatching is not None:  # a photo's tones are those of places, not of ink
-            color = replace(color, **vars(ColorStats.of([from_afar(picture) for picture in sized])))
+            color = replace(
+                ColorStats.of([from_afar(picture) for picture in sized]), share=config.palette, vivid=config.vivid
+            )
         pyramids = [pyramid(style, config.levels) for style in sized]
         levels = tuple(
             _level([steps[level] for steps in pyramids], level, config, generator) for level in range(config.levels)
@@ -193,7 +195,7 @@ class Head:
 
         It is a drawing where the owner's pictures are ink on paper (:mod:`shared_model.lines`).
         """
-        share = self.color.ink_share()
+        share = self.color.ink_share() if self.hatching is None else 0.0
         seen = draw(photo, share) if share > 0 else abstract(photo, self.config.abstraction)
         return transfer(seen, self.color)
 
@@ -203,6 +205,7 @@ class Head:
         generator = torch.Generator().manual_seed(seed)
         along = directions(colored)  # at half size: the finest strokes are two pixels wide
         field = trail = torch.empty(0)
+        bristly = self.config.roughness > 0 and self.hatching is None  # the roughness of hatched lines is theirs
         colored = ground(
             colored,
             along,
@@ -220,12 +223,12 @@ class Head:
             if level < len(self.levels) - 1:
                 own_detail = steps[level] - resize_like(steps[level + 1], steps[level])
                 painted = resize_like(painted, steps[level]) + self.config.sharpness * own_detail
-            if level > 1:
+            if bristly and level > 1:
                 field = F.normalize(resize_like(along, painted), dim=1)
                 trail = trails(field, self.config.stroke)
-            elif field is not along:  # the two finest levels share their trails
+            elif bristly and field is not along:  # the two finest levels share their trails
                 field, trail = along, trails(along, self.config.stroke)
-            if self.hatching is None:
+            if bristly:
                 painted = painted + self._roughness(level, painted, field, trail, generator)
             painted, chosen = self.levels[level].repaint(
                 painted,

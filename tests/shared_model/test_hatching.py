@@ -132,6 +132,9 @@ def test_a_head_hatches_and_its_file_remembers_how(small_head: HeadConfig, pictu
     assert torch.equal(again.draft(photo, seed=4).painted, head.draft(photo, seed=4).painted)
     assert not torch.equal(head.draft(photo, seed=5).painted, head.draft(photo, seed=4).painted)
     assert Head.fit([picture(1)], config=small_head).hatching is None
+    kept = Head.fit([engraving()], config=replace(small_head, palette=0.3, vivid=0.5))
+    assert (kept.color.share, kept.color.vivid) == (0.3, 0.5)
+    assert torch.equal(Head.from_bytes(kept.to_bytes()).draft(photo).painted, kept.draft(photo).painted)
 
 
 @pytest.mark.parametrize("change", ["missing", "shape", "number"])
@@ -160,7 +163,11 @@ def test_nothing_of_a_large_photos_grain_shows(small_head: HeadConfig, backbone:
     grain = 0.2 * (torch.arange(plain.shape[-1]) % 2 * 2.0 - 1)
     done = [stylize((p).clamp(0, 1), head=head, backbone=backbone) for p in (plain, plain + grain)]
     inner = (done[1] - done[0])[..., 8:-8]
-    assert float(inner[..., ::2].mean() - inner[..., 1::2].mean()) < 0.01
+    assert abs(float(inner[..., ::2].mean() - inner[..., 1::2].mean())) < 0.01
+    fine = replace(head, hatching=None, config=replace(head.config, hatch=0.0))
+    done = [stylize((p).clamp(0, 1), head=fine, backbone=backbone) for p in (plain, plain + grain)]
+    inner = (done[1] - done[0])[..., 8:-8]
+    assert abs(float(inner[..., ::2].mean() - inner[..., 1::2].mean())) > 0.1, "of other heads it does"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 5), (64, 7)])
