@@ -17,10 +17,11 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from shared_model.chance import doubled, scattered
 from shared_model.color import ColorStats
 from shared_model.config import HeadConfig
 from shared_model.lines import blur, contours, mean_along, traced
-from shared_model.pyramid import box, lattice, luminance
+from shared_model.pyramid import box, luminance
 from shared_model.quantiles import curve, follow, quantiles, sample
 from shared_model.surface import Surface
 
@@ -37,7 +38,6 @@ _ROUNDS, _MOST = 2, 1.5  # how often lines are drawn out and made crisp; deviati
 _GRAIN = 0.5  # deviation of the blur that grain has, in pixels
 _LENGTH = 5  # steps of two pixels that a line is drawn out, both ways
 _RANKS = 257
-_TILE = 512  # pixels after which chance repeats
 _GRAY = 0.5  # grayness from which on pictures count as made with one ink
 # A line's width in pixels by the share of the finest of three bands in all three, as measured on hatched photos.
 _MIDDLE, _FALL, _WIDTHS = 0.425, 5.6, (0.7, 2.5)
@@ -143,7 +143,7 @@ class Hatching:
         """
         light = luminance(picture)
         trail = traced(along, picture, _LENGTH)
-        noise = self._noise(picture, generator, places)
+        noise = scattered(picture, 1, generator=generator, places=doubled(places, picture))
         lines = noise
         for turn in range(_ROUNDS):
             lines = mean_along(lines, trail)
@@ -166,16 +166,6 @@ class Hatching:
             ink = contours(light, trail, share=outlines)
             drawn = torch.minimum(drawn, torch.lerp(drawn, darkest, ink))
         return self._inked(drawn)
-
-    def _noise(self, picture: Tensor, generator: torch.Generator, places: Tensor | None) -> Tensor:
-        """Return noise ``(1, 1, H, W)`` of deviation 1 that lies where the scene is."""
-        tile = torch.randn(1, _TILE * _TILE, generator=generator).to(picture.device)
-        full = lattice(picture)
-        if places is not None:
-            fine = places.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., : full.shape[2], : full.shape[3]]
-            full = (2 * fine + full.remainder(2)).round()
-        row, column = full[0].long().remainder(_TILE)
-        return tile.index_select(1, (row * _TILE + column).flatten()).view(1, 1, *picture.shape[-2:])
 
     def _looked_up(self, tone: Tensor, rank: Tensor) -> Tensor:
         """Return :attr:`marks` between rows and columns, each ``(n,)``: bilinear."""

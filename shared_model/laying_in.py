@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shared_model.pyramid import box, halve, lattice, resize_like
+from shared_model.chance import scattered
+from shared_model.pyramid import box, halve, resize_like
 
 __all__ = ["alone", "lay_in", "leeway", "missed"]
 
@@ -101,9 +102,7 @@ def _layer(
         The color of every pixel's stroke, ``(1, 3, H, W)``, and four numbers that are its own, standard normal.
     """
     height, width = picture.shape[-2:]
-    tile = torch.randn(5, _TILE, _TILE, generator=generator).to(picture.device)
-    row, column = (lattice(picture) if places is None else places.round())[0].long().remainder(_TILE)
-    draws = tile.flatten(1).index_select(1, (row * _TILE + column).flatten()).view(1, 5, height, width)
+    draws = scattered(picture, 5, generator=generator, places=places, tile=_TILE)
     highest, middle = F.max_pool2d(draws[:, 4:], 2 * radius + 1, 1, radius, return_indices=True)
     highest, middle = highest.flatten(), middle.flatten()
     own = _rows(box(picture, max(1, radius // 2)))
