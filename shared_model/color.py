@@ -3,9 +3,8 @@
 First the closed-form optimal transport between two Gaussians (Monge-Kantorovich; Pitie & Kokaram
 2007, eq. 4): it turns the photo's mean and covariance into the paintings' and changes colors as
 little as possible while doing so. Then half of one step of sliced transport (Pitie et al. 2007)
-along the paintings' own principal axes of color, for palettes that are no bell curve. Light ends there; hues become
-those of the paintings' that are nearest to the photo's own (:mod:`shared_model.hues`). Means and spreads have been
-moved, so the ends of a lopsided photo (a face before a black ground) would land outside of the palette: hues are
+along the paintings' own principal axes of color, for palettes that are no bell curve. Both move means and
+spreads, so the ends of a lopsided photo (a face before a black ground) would land outside of the palette: hues are
 bent back into it, and where light and dark are all that the paintings have, photos keep them apart. What painting
 does to a palette on the way (patches blend, strokes fade) is made up for at the end, halfway: :func:`nearer`.
 """
@@ -13,13 +12,12 @@ does to a palette on the way (patches blend, strokes fade) is made up for at the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from shared_model.hues import handed_out, mixed
 from shared_model.pyramid import LUMA, luminance
 from shared_model.quantiles import curve, follow, quantiles, sample, soften
 
@@ -57,9 +55,6 @@ class ColorStats:
         How far a photo's colors move onto these, 0 (not at all) to 1 (all the way).
     vivid
         How far its contrast and the strength of its colors do where its hues stay, 0 to 1.
-    pots, shares
-        ``(POTS, 3)`` and ``(POTS,)``, see :func:`shared_model.hues.mixed`; without them a photo's hues move as its
-        palette does as a whole.
     """
 
     mean: Tensor
@@ -68,8 +63,6 @@ class ColorStats:
     tones: Tensor
     share: float = 1.0
     vivid: float = 0.0
-    pots: Tensor | None = None
-    shares: Tensor | None = None
 
     @staticmethod
     def of(pictures: Sequence[Tensor]) -> ColorStats:
@@ -78,29 +71,6 @@ class ColorStats:
         mean, covariance = _moments(pixels)
         axes = torch.linalg.eigh(covariance)[1].T.contiguous()
         return ColorStats(mean, covariance, axes, quantiles(axes @ (sample(pixels) - mean[:, None]), TONES))
-
-    def with_pots(self, pictures: Sequence[Tensor]) -> ColorStats:
-        """Return these statistics with the pots of the same pictures."""
-        pots, shares = mixed(torch.cat([p.reshape(3, -1).to("cpu", torch.float32) for p in pictures], dim=1))
-        return replace(self, pots=pots, shares=shares)
-
-    def tables(self, prefix: str = "") -> dict[str, Tensor]:
-        """Return what is stored of it by name."""
-        tables = {name: getattr(self, name) for name in ("mean", "covariance", "axes", "tones", "pots", "shares")}
-        return {prefix + name: table for name, table in tables.items() if table is not None}
-
-    @staticmethod
-    def read(tables: Mapping[str, Tensor], *, share: float, vivid: float, prefix: str = "") -> ColorStats:
-        """Return what :meth:`tables` gave; heads of before have no pots.
-
-        Raises
-        ------
-        KeyError
-            If a table is missing.
-        """
-        mean, covariance, axes, tones = (tables[prefix + name] for name in ("mean", "covariance", "axes", "tones"))
-        pots, shares = (tables.get(prefix + name) for name in ("pots", "shares"))
-        return ColorStats(mean, covariance, axes, tones, share, vivid, pots, shares)
 
     def ink_share(self) -> float:
         """Return how much of the palette is ink, in (0, 1), if it is that of a line drawing on bright paper; else 0."""
@@ -212,19 +182,11 @@ def mapping(guide: Tensor, stats: ColorStats) -> Callable[[Tensor], Tensor]:
     turned = axes @ matrix
     before, wanted = quantiles(turned @ (sample(source) - own), TONES), stats.tones.to(guide)
     tones = soften(curve(before, wanted), _SOFT)
-    luma, hues = torch.tensor([LUMA]).to(guide), None
-    if stats.pots is not None and stats.shares is not None:
-        mean, deviation, _ = (number.to(guide) for number in stats.strength())
-        hues = handed_out(source, matrix, stats.pots.to(guide), stats.shares.to(guide), (mean, deviation))
     slope, offset = _fitted(torch.lerp(before, follow(before, tones), _SHARE)[-1], wanted[-1], stats.grayness())
 
     def move(x: Tensor) -> Tensor:
         along = turned @ (x[0].flatten(1) - own)
         along = torch.lerp(along, follow(along, tones), _SHARE)
-        if hues is not None:
-            found = hues(x[0].flatten(1))
-            found = found + luma @ (axes.T @ along + center - found)  # light is not theirs to change
-            along = axes @ (found - center)
         along = torch.cat([_bent(along[:-1], wanted[:-1]), slope * along[-1:] + offset])
         moved = (axes.T @ along + center).clamp(0.0, 1.0).view_as(x)
         return moved if stats.share == 1 else torch.lerp(x, moved, stats.share)

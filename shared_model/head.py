@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shared_model.brush import STEPS, abstract, bristles, directions, settle, trails
-from shared_model.color import ColorStats, nearer, tinted, transfer
+from shared_model.color import TONES, ColorStats, nearer, tinted, transfer
 from shared_model.config import HeadConfig, parse, to_dict
 from shared_model.dictionary import Dictionary
 from shared_model.errors import CompatibilityError, ConfigError, InputError, StorageError
@@ -128,8 +128,6 @@ class Head:
             color = replace(
                 ColorStats.of([from_afar(picture) for picture in sized]), share=config.palette, vivid=config.vivid
             )
-        elif config.palette > 0 and color.ink_share() == 0:  # hues are the owner's
-            color = color.with_pots(sized)
         pyramids = [pyramid(style, config.levels) for style in sized]
         levels = tuple(
             _level([steps[level] for steps in pyramids], level, config, generator) for level in range(config.levels)
@@ -296,8 +294,13 @@ class Head:
 
     def to_bytes(self) -> bytes:
         """Return the head as one safetensors file, about 0.4 MB, 0.7 MB with a hand of its own."""
-        tensors = {"modulation": self.modulation}
-        tensors |= self.color.tables("color.")
+        tensors = {
+            "color.mean": self.color.mean,
+            "color.covariance": self.color.covariance,
+            "color.axes": self.color.axes,
+            "color.tones": self.color.tones,
+            "modulation": self.modulation,
+        }
         tensors |= self.surface.tables("surface.")
         tensors |= {} if self.hatching is None else self.hatching.tables("hatching.")
         for i, level in enumerate(self.levels):
@@ -353,7 +356,14 @@ class Head:
                 backbone=check_text(facts["backbone"]),
                 images=images,
                 created=check_text(facts["created"]),
-                color=ColorStats.read(tensors, share=config.palette, vivid=config.vivid, prefix="color."),
+                color=ColorStats(
+                    tensors["color.mean"].view(3),
+                    tensors["color.covariance"].view(3, 3),
+                    tensors["color.axes"].view(3, 3),
+                    tensors["color.tones"].view(3, TONES),
+                    config.palette,
+                    config.vivid,
+                ),
                 surface=Surface(
                     tensors["surface.contrast"],
                     tensors["surface.values"],

@@ -15,7 +15,6 @@ from shared_model.color import TONES
 from shared_model.config import HeadConfig
 from shared_model.hatching import INKS, MARKS
 from shared_model.hatching import TONES as TONES_OF_MARKS
-from shared_model.hues import POTS
 from shared_model.surface import CONTRASTS, LIGHTS, VALUES
 
 __all__ = ["BANDS", "MAX_MODULATION", "check_count", "check_tensors", "check_text"]
@@ -46,8 +45,6 @@ def check_tensors(tensors: Mapping[str, Tensor], config: HeadConfig) -> None:
     for name, shape in fixed.items():
         _check_numbers(name, tensors[name], shape)
     later = {  # older heads have none
-        "color.pots": (POTS, 3),
-        "color.shares": (POTS,),
         "surface.lights": (BANDS, LIGHTS),
         "surface.tints": (BANDS, CONTRASTS),
         "surface.colors": (BANDS, 3, VALUES),
@@ -56,8 +53,6 @@ def check_tensors(tensors: Mapping[str, Tensor], config: HeadConfig) -> None:
         _check_numbers(name, tensors[name], later[name])
     if ("surface.tints" in tensors) != ("surface.colors" in tensors):
         raise ValueError("tints and colors go together")
-    if ("color.pots" in tensors) != ("color.shares" in tensors):
-        raise ValueError("pots and their shares go together")
     if config.hatch > 0:
         _check_numbers("hatching.marks", tensors["hatching.marks"], (TONES_OF_MARKS, MARKS))
         _check_numbers("hatching.inks", tensors["hatching.inks"], (INKS, 3))

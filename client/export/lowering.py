@@ -8,7 +8,7 @@ a head that loop over chunks or read a number out of a tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -212,14 +212,14 @@ class Marks(Surface):
         return self.hues
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Palette(ColorStats):
     """Colors that know their share of ink, how gray and colorful they are, and how hues vary, as plain numbers."""
 
-    ink: float
-    gray: float
-    hues: float
-    mottles: Tensor
+    ink: float = 0.0
+    gray: float = 0.0
+    hues: float = 0.0
+    mottles: Tensor = field(default_factory=lambda: torch.zeros(3, 3))
 
     def ink_share(self) -> float:
         """Like the original."""

@@ -7,7 +7,6 @@ Between them lies only a crop (a canvas is padded to a multiple of four pixels f
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,15 +34,9 @@ class _WithHead(nn.Module):
         self._head = head
         self._marks = Marks.known(head.surface)
         color = head.color
-        self._plain: dict[str, Any] = {
-            "share": color.share,
-            "vivid": color.vivid,
-            "ink": color.ink_share(),
-            "gray": color.grayness(),
-            "hues": color.colorfulness(),
-        }
-        for name, table in color.tables("color_").items():
-            self.register_buffer(name, table)
+        self._plain = color.share, color.vivid, color.ink_share(), color.grayness(), color.colorfulness()
+        for name in ("mean", "covariance", "axes", "tones"):
+            self.register_buffer(f"color_{name}", getattr(head.color, name))
         self.register_buffer("mottling", color.mottling(own=head.surface.tints is not None))
         for name, table in head.surface.tables("surface_").items():
             self.register_buffer(name, table)
@@ -58,8 +51,8 @@ class _WithHead(nn.Module):
     def head(self) -> Head:
         """Return the head with its numbers taken from the buffers."""
         buffer = self.get_buffer
-        tables: dict[str, Any] = {name: buffer(f"color_{name}") for name in self._head.color.tables()}
-        color = Palette(**tables, **self._plain, mottles=buffer("mottling"))
+        mean, covariance, axes, tones = (buffer(f"color_{name}") for name in ("mean", "covariance", "axes", "tones"))
+        color = Palette(mean, covariance, axes, tones, *self._plain, buffer("mottling"))
         of = Surface(**{name: buffer(f"surface_{name}") for name in self._head.surface.tables()})
         surface = Marks(of.contrast, of.values, of.lights, of.tints, of.colors, *self._marks)
         levels = tuple(

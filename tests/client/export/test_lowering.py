@@ -81,7 +81,6 @@ def test_what_reads_a_heads_numbers_can_be_traced(gray: bool, tiny_head: Head) -
     shades = torch.rand(1, 3, 40, 50, generator=torch.Generator().manual_seed(2))
     color = ColorStats.of([shades.mean(1, keepdim=True).expand_as(shades) if gray else shades])
     assert color.grayness() == gray
-    color = color if gray else color.with_pots([shades])
     head = dataclasses.replace(tiny_head, color=color)
 
     class Part(_WithHead):
