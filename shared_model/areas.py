@@ -17,7 +17,7 @@ from shared_model.lines import blur, contours, mean_along, traced
 from shared_model.pyramid import luminance
 from shared_model.quantiles import quantiles, sample
 
-__all__ = ["fill"]
+__all__ = ["fill", "stepped"]
 
 _LENGTH = 4  # steps of two pixels that areas are smoothed along the shapes, both ways
 _SOFT = 30.0  # how sharp the border between two tones is, in tones
@@ -55,13 +55,13 @@ def fill(picture: Tensor, along: Tensor, *, tones: int, outlines: float, ink: Te
     off = missed(smooth, picture, leeway(picture, detail))
     smooth = torch.lerp(smooth, picture, alone(off, detail))
     light = luminance(smooth)
-    filled = (smooth + _stepped(light, tones) - light).clamp(0, 1)
+    filled = (smooth + stepped(light, tones) - light).clamp(0, 1)
     if outlines == 0:
         return filled
     return torch.lerp(filled, ink.view(1, 3, 1, 1), contours(luminance(picture), trail, share=outlines))
 
 
-def _stepped(light: Tensor, tones: int) -> Tensor:
+def stepped(light: Tensor, tones: int) -> Tensor:
     """Bring ``(1, 1, H, W)`` to ``tones`` even steps between its dark and its light end."""
     even = blur(light, 0.7)
     ends = quantiles(sample(even.flatten(1)), _ENDS + 1)[0]

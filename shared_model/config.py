@@ -110,6 +110,8 @@ class HeadConfig:
         :func:`shared_model.hatching.hatched` where an owner's pictures are made with one ink.
     areas
         How many tones a photo's areas are filled with evenly (:mod:`shared_model.areas`); 0: they are not.
+    wash
+        How unevenly pigment lies in the washes that a photo is painted in (:mod:`shared_model.washes`); 0: it is not.
     outlines
         Share of the pixels that outlines cover, of photos hatched or filled evenly.
     vivid
@@ -158,6 +160,7 @@ class HeadConfig:
     stroke: int = 5
     hatch: float = 0.0
     areas: int = 0
+    wash: float = 0.0
     outlines: float = 0.0
     vivid: float = 0.0
     measured: bool = False
@@ -190,6 +193,7 @@ class HeadConfig:
             ("variety", 4.0),
             ("roughness", 4.0),
             ("completeness", 1.0),
+            ("wash", 1.0),
             ("hand", 1.0),
             ("tone", 1.0),
             ("abstraction", 1.0),
@@ -208,8 +212,8 @@ class HeadConfig:
 
     @property
     def graphic(self) -> bool:
-        """Whether paintings are hatched or filled evenly: nothing of a photo's own texture belongs into them."""
-        return self.hatch > 0 or self.areas > 0
+        """Whether paintings are hatched, filled or washed: nothing of a photo's own texture belongs into them."""
+        return self.hatch > 0 or self.areas > 0 or self.wash > 0
 
     def bias_at(self, level: int) -> float:
         """Return the bias of a pyramid level, 0 for the finest."""
@@ -217,7 +221,7 @@ class HeadConfig:
 
 
 #: Kinds of heads by the strokes that they take over: marks of a few pixels; broad strokes, painted more freely; none,
-#: but even areas and outlines.
+#: but even areas and outlines; none, but washes.
 STROKES: Mapping[str, HeadConfig] = MappingProxyType(
     {
         "fine": HeadConfig(),
@@ -244,6 +248,19 @@ STROKES: Mapping[str, HeadConfig] = MappingProxyType(
             tone=0.02,
             hand=0.3,
             surface=0.6,
+        ),
+        "wash": HeadConfig(
+            levels=1,
+            patch=9,
+            wash=1.0,
+            roughness=0.0,
+            sharpness=1.0,
+            bias=0.3,
+            abstraction=0.0,
+            tone=0.08,
+            hand=0.3,
+            structure=0.3,
+            surface=0.5,
         ),
     }
 )

@@ -1,4 +1,4 @@
-"""What a head puts under its look-ups: strokes, hatching or even areas, as its owner's pictures ask for."""
+"""What a head puts under its look-ups: strokes, hatching, even areas or washes, as its owner's pictures ask for."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from shared_model.hatching import Hatching
 from shared_model.laying_in import lay_in
 from shared_model.pyramid import halve
 from shared_model.surface import Surface
+from shared_model.washes import lay
 
 __all__ = ["ground"]
 
@@ -56,6 +57,8 @@ def ground(
         )
     if config.areas > 0:
         return fill(colored, along, tones=config.areas, outlines=config.outlines, ink=color.darkest(), detail=detail)
+    if config.wash > 0:
+        return lay(colored, strength=config.wash, detail=detail, generator=generator, places=places)
     if config.brush == 0:
         return colored
     mottled = surface.mottled()  # heads of before: None

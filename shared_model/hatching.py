@@ -193,11 +193,11 @@ def hatched(
     """Return configuration and marks of a head that hatches, if its owner's pictures are made with one ink.
 
     Pictures in color have marks in color, and line drawings on bright paper are drawn (:mod:`shared_model.lines`); who
-    asks for even areas or for strokes taken over whole gets these: the configuration as it is, and no marks.
+    asks for areas, washes or strokes taken over whole gets these: the configuration as it is, and no marks.
     """
     if config.hatch > 0:
         return config, Hatching.of(pictures)
-    if config.areas > 0 or config.softness > 0 or color.ink_share() > 0 or color.grayness() < _GRAY:
+    if config.areas > 0 or config.wash > 0 or config.softness > 0 or color.ink_share() > 0 or color.grayness() < _GRAY:
         return config, None
     hatching = Hatching.of(pictures)
     finest, *broader = (surface.deviation(band) for band in range(3))

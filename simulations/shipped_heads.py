@@ -50,7 +50,6 @@ class Manner:
 # of its own. Ink is hatched, which a head finds out by itself (shared_model.hatching).
 _BROAD = replace(STROKES["broad"], measured=False)
 _INK = HeadConfig(patch=9, atoms=1024, roughness=0.8, abstraction=0.7)
-_FREE = HeadConfig(atoms=1024, abstraction=1.0, palette=0.0)
 MANNERS = {
     "cartoon": Manner(
         Style("cartoon", palette="natural", stroke=1.2, seed=1),
@@ -82,7 +81,7 @@ MANNERS = {
     "sketch": Manner(Style("sketch", palette="natural", stroke=1.4, seed=4), replace(_INK, patch=7)),
     "watercolor": Manner(
         Style("watercolor", palette="natural", stroke=1.4, seed=5),
-        replace(_FREE, patch=9, roughness=0.9, bias=0.5, tone=0.08, hues=0.9),
+        replace(STROKES["wash"], palette=0.0, vivid=0.5),
         hues=True,
     ),
     "woodcut": Manner(Style("woodcut", palette="earth", stroke=1.4, seed=6), replace(_INK, roughness=0.3)),

@@ -77,6 +77,7 @@ class _Facts:
     brush: tuple[int, int] | None = None  # width and length of broad strokes in pixels of the canvas
     hatch_px: float | None = None  # width of the lines that it hatches with
     areas: int | None = None  # tones of the areas that it fills
+    wash: float | None = None  # how unevenly pigment lies in its washes
     canvas_px: int | None = None
     matches: bool | None = None
     damage: str | None = None
@@ -97,6 +98,8 @@ class _Facts:
             return "broad, {} pixels wide and up to {} long on a canvas of {}".format(*self.brush, self.canvas_px)
         if self.hatch_px is not None:
             return f"hatched in one ink, lines about {self.hatch_px:g} pixels wide on a canvas of {self.canvas_px}"
+        if self.wash is not None:
+            return "none: washes that wander and have dark rims"
         return "fine" if self.areas is None else f"none: even areas in {self.areas} tones, with outlines"
 
 
@@ -117,6 +120,7 @@ def _facts(file: HeadFile, backbone: str) -> _Facts:
         brush=(4 * config.brush + 2, 4 * config.stroke + 2) if config.brush > 0 else None,  # halves, of half the size
         hatch_px=round(2 * config.hatch, 1) if config.hatch > 0 else None,
         areas=config.areas or None,
+        wash=config.wash or None,
         canvas_px=config.canvas_px,
         matches=matches,
     )
@@ -230,6 +234,7 @@ def _as_json(facts: _Facts) -> dict[str, object]:
         "stroke_px": None if facts.brush is None else list(facts.brush),
         "hatch_px": facts.hatch_px,
         "areas": facts.areas,
+        "wash": facts.wash,
         "canvas_px": facts.canvas_px,
         "path": facts.path,
         "size_bytes": facts.size_bytes,

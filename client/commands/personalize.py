@@ -31,9 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strokes",
         default="fine",
-        choices=("fine", "broad", "flat"),
-        help="marks of a few pixels, close to the photo (fine), brush strokes that show (broad), or even areas in "
-        "outlines, for cartoons, posters and prints (flat); drawings and prints in one ink are hatched by themselves",
+        choices=("fine", "broad", "flat", "wash"),
+        help="marks of a few pixels, close to the photo (fine), brush strokes that show (broad), even areas in "
+        "outlines, for cartoons, posters and prints (flat), or transparent washes, for watercolors (wash); drawings "
+        "and prints in one ink are hatched by themselves",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="fixes everything random (default 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace a head of the same name")

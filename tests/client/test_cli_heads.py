@@ -92,7 +92,7 @@ def test_heads_show_says_which_strokes_a_head_has(easel: Easel, tiny_head: Head)
     broad = dataclasses.replace(tiny_head, config=dataclasses.replace(tiny_head.config, brush=2, stroke=4))
     Home.default().save_head(tiny_head, name="plain")
     Home.default().save_head(broad, name="broad")
-    for name in ("cartoon", "woodcut"):
+    for name in ("cartoon", "woodcut", "watercolor"):
         Home.default().save_head(Head.from_bytes(SHIPPED[name].read_bytes()), name=f"my-{name}")
     assert "strokes   fine\n" in easel("heads", "show", "plain")[1]
     canvas = tiny_head.config.canvas_px
@@ -101,13 +101,16 @@ def test_heads_show_says_which_strokes_a_head_has(easel: Easel, tiny_head: Head)
         in easel("heads", "show", "broad")[1]
     )
     facts = [
-        json.loads(easel("heads", "show", name, "--json")[1]) for name in ("plain", "broad", "my-cartoon", "my-woodcut")
+        json.loads(easel("heads", "show", name, "--json")[1])
+        for name in ("plain", "broad", "my-cartoon", "my-woodcut", "my-watercolor")
     ]
     assert [fact["stroke_px"] for fact in facts[:2]] == [None, [10, 18]] and facts[1]["canvas_px"] == canvas
     assert "strokes   none: even areas in 8 tones, with outlines\n" in easel("heads", "show", "my-cartoon")[1]
     assert "strokes   hatched in one ink, lines about 1." in easel("heads", "show", "my-woodcut")[1]
-    assert [fact["areas"] for fact in facts] == [None, None, 8, None]
-    assert [fact["hatch_px"] is not None for fact in facts] == [False, False, False, True]
+    assert [fact["areas"] for fact in facts] == [None, None, 8, None, None]
+    assert [fact["hatch_px"] is not None for fact in facts] == [False, False, False, True, False]
+    assert [fact["wash"] for fact in facts] == [None, None, None, None, 1]
+    assert "strokes   none: washes that wander and have dark rims\n" in easel("heads", "show", "my-watercolor")[1]
 
 
 def test_heads_show_says_whose_hand_paints(easel: Easel, tiny_head: Head) -> None:
