@@ -86,7 +86,7 @@ def test_errors_are_easels_own_with_their_hints(launch: Any, atelier: WarmPainte
             painter.delete_head("tiny")
         with pytest.raises(InputError, match="cannot be the name"):
             painter.personalize("../../etc/passwd", [photo], budget_s=0.0)
-        with pytest.raises(InputError, match="strokes must be fine, broad or flat, not 'thick'"):
+        with pytest.raises(InputError, match="strokes must be fine, broad, flat or wash, not 'thick'"):
             painter.personalize("mine", [photo], budget_s=0.0, strokes="thick")
         assert painter.stylize(photo, head="tiny").width == 56
 
