@@ -259,7 +259,7 @@ STROKES: Mapping[str, HeadConfig] = MappingProxyType(
             abstraction=0.0,
             tone=0.08,
             hand=0.3,
-            structure=0.3,
+            structure=0.7,
             surface=0.5,
         ),
     }

@@ -28,7 +28,7 @@ _POOLS = ((40, 0.15), (12, 0.06))  # radius of pools, and how much deeper they a
 _GRAINS = ((0.6, 0.12), (1.6, 0.06))  # the like of the paper's hollows: deviations
 _THIN, _THICK = 0.35, 2.6  # least and most pigment
 _DARKEST = 0.02  # of any paint
-_PAPER, _LIFT = 0.9, 1.3  # thin paint: the darkest is a tenth lighter, and lights are the paper's
+_PAPER, _LIFT = 0.95, 1.3  # thin paint: the darkest is a twentieth lighter, and lights are the paper's
 
 
 @torch.no_grad()
