@@ -26,7 +26,12 @@ def test_every_manner_is_shipped_with_the_head_that_its_recipe_makes() -> None:
         assert manner.style.painter in PAINTERS
         assert (head.name, head.images) == (name, 12 if manner.hues else 4)
         assert head.config == manner.head or (name in ("sketch", "woodcut") and head.hatching is not None)
-    assert [name for name, head in shipped.items() if head.config.graphic] == ["cartoon", "sketch", "watercolor", "woodcut"]
+    assert [name for name, head in shipped.items() if head.config.graphic] == [
+        "cartoon",
+        "sketch",
+        "watercolor",
+        "woodcut",
+    ]
 
 
 def test_a_head_is_made_from_paintings_of_its_manner(monkeypatch: pytest.MonkeyPatch) -> None:
