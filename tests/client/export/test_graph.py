@@ -38,6 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "looked up": {},
     "laid in": {"brush": 2},
     "filled": {"areas": 6, "outlines": 0.08, "palette": 0.0, "vivid": 1.0, "surface": 0.0},
+    "washed": {"wash": 1.0, "levels": 1, "roughness": 0.0, "palette": 0.0, "vivid": 0.5},
     "hatched": {"abstraction": 0.2},
 }
 
