@@ -65,7 +65,7 @@ def test_what_stands_out_is_drawn() -> None:
     assert drawn < 0.4 and not_drawn > drawn + 0.1
 
 
-def test_washes_go_with_the_scene(picture: Pictures) -> None:
+def test_washes_go_with_the_scene() -> None:
     """Where the scene has moved by four pixels, so have pools and grain."""
     gray = torch.full((1, 3, 128, 128), 0.5)
     small = torch.zeros(1, 1, 64, 64)
