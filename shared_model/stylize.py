@@ -1,8 +1,9 @@
 """Photo in, painting out: pure, seeded, any size and aspect.
 
-Painting happens on a canvas of about 512 px, the scale that heads and backbone know; what a larger
-photo has above that scale comes from the photo itself, so strokes keep their size in the picture
-and time grows slowly with the pixels. Nothing of it belongs into what is hatched or filled evenly.
+Painting happens on a canvas of about 512 px, the scale that heads and backbone know, so strokes keep
+their size in the picture and time grows slowly with the pixels. What a larger photo has above that scale
+is added and becomes dabs of paint (:mod:`shared_model.dabs`), unless the photo's own detail is asked for.
+Nothing of it belongs into what is hatched, filled evenly or washed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from shared_model.backbone import Backbone
 from shared_model.color import mapping
+from shared_model.dabs import course, dabs, emphatic, fading, margin, share
 from shared_model.errors import CompatibilityError, InputError
 from shared_model.generator import MULTIPLE
 from shared_model.head import Head
@@ -195,20 +197,47 @@ def _enlarge(
     """
     recolor = mapping(canvas, head.color)
     plain = head.config.graphic
-    change = painted if plain else painted - recolor(canvas)  # what painting did, smooth enough to be enlarged
     height, width = photo.shape[-2:]
+    scale = height / canvas.shape[2]
+    amount = fading(scale) * share(head.config, detail=options.detail)
+    around = margin(scale) if amount > 0 else 0
+    ways = _Rows(_bicubic(course(painted), (canvas.shape[2], width)), height) if amount > 0 else None
+    painted = emphatic(painted, amount)
+    change = painted if plain else painted - recolor(canvas)  # what painting did, smooth enough to be enlarged
     across = _bicubic(change, (change.shape[2], width))
     down = _bicubic(torch.eye(change.shape[2], device=photo.device)[None, None], (height, change.shape[2]))[0, 0]
     result = torch.empty_like(photo)
     for start in range(0, height, rows):
         watch(0.6 + 0.4 * start / height)
-        band = slice(start, min(start + rows, height))
-        used = down[band].abs().sum(0).nonzero()
+        stop = min(start + rows, height)
+        seen = slice(max(start - around, 0), min(stop + around, height))
+        used = down[seen].abs().sum(0).nonzero()
         first, last = int(used.min()), int(used.max()) + 1
-        enlarged = torch.einsum("rh,nchw->ncrw", down[band, first:last], across[:, :, first:last])
-        part = photo[:, :, band]
-        result[:, :, band] = _mixed(enlarged if plain else recolor(part) + enlarged, part, options)
+        enlarged = torch.einsum("rh,nchw->ncrw", down[seen, first:last], across[:, :, first:last])
+        part = photo[:, :, seen]
+        enlarged = enlarged if plain else recolor(part) + enlarged
+        if ways is not None:
+            enlarged = torch.lerp(enlarged, dabs(enlarged, ways.at(seen), scale), amount)
+        band = slice(start - seen.start, stop - seen.start)
+        result[:, :, start:stop] = _mixed(enlarged[:, :, band], part[:, :, band], options)
     return result
+
+
+class _Rows:
+    """A picture ``(1, C, h, W)`` enlarged to ``height`` rows, some at a time, each the same whichever are asked for."""
+
+    def __init__(self, picture: Tensor, height: int) -> None:
+        self._picture = picture
+        place = (torch.arange(height, device=picture.device) + 0.5) * (picture.shape[2] / height) - 0.5
+        self._place = place.clamp(0, picture.shape[2] - 1)
+
+    def at(self, rows: slice) -> Tensor:
+        """Return these rows, each a mixture of the two nearest."""
+        place = self._place[rows]
+        above = place.floor()
+        below = (above + 1).clamp(max=self._picture.shape[2] - 1)
+        first, second = (self._picture.index_select(2, row.long()) for row in (above, below))
+        return torch.lerp(first, second, (place - above)[:, None])
 
 
 def _output_size(photo: Tensor, size_px: int | None) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from shared_model.color import ColorStats
 from shared_model.dictionary import Dictionary, hop_of
 from shared_model.surface import Surface
 
-__all__ = ["Lowering", "Marks", "Palette", "Patches", "eigh3", "fold", "searchsorted"]
+__all__ = ["Lowering", "Marks", "Palette", "Patches", "as_tensor", "eigh3", "fold", "searchsorted"]
 
 _SWEEPS = 5  # of Jacobi's method; three are enough for a 3 x 3 matrix in float32
 
@@ -91,7 +91,7 @@ def _whole(x: Tensor, size: int, dim: int = 0) -> tuple[Tensor, ...]:
 def _clamp(x: Tensor, min: float | None = None, max: Any = None) -> Tensor:
     """With bounds of one kind (a whole number beside a fraction does not export), the upper one of any size."""
     if isinstance(max, torch.SymInt):
-        return torch.minimum(x if min is None else _clamp(x, min), _as_tensor(max, x).to(x.dtype))
+        return torch.minimum(x if min is None else _clamp(x, min), as_tensor(max, x).to(x.dtype))
     if not x.is_floating_point():
         return torch.clamp(x, min, max)
     return torch.clamp(x, None if min is None else float(min), None if max is None else float(max))
@@ -117,10 +117,10 @@ def _repeat(x: Tensor, times: Any) -> Tensor:
 
 def _remainder(x: Tensor, period: Any) -> Tensor:
     """Divide by a number that depends on the size as by a tensor: as a plain number it does not export."""
-    return torch.remainder(x, _as_tensor(period, x) if isinstance(period, torch.SymInt) else period)
+    return torch.remainder(x, as_tensor(period, x) if isinstance(period, torch.SymInt) else period)
 
 
-def _as_tensor(number: Any, like: Tensor) -> Tensor:
+def as_tensor(number: Any, like: Tensor) -> Tensor:
     """Make a tensor of a positive number that depends on the size, without fixing it."""
     return torch.arange(number + 1, device=like.device).amax(0)
 

@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from client.export.draws import Draws
-from client.export.lowering import Lowering, Marks, Palette, Patches
+from client.export.lowering import Lowering, Marks, Palette, Patches, as_tensor
 from shared_model.backbone import Backbone
 from shared_model.color import mapping
+from shared_model.dabs import course, dabs, emphatic, fading, share
 from shared_model.hatching import Hatching
 from shared_model.head import Head
 from shared_model.own_hand import with_change
-from shared_model.pyramid import luminance
+from shared_model.pyramid import luminance, resize_like
 from shared_model.stylize import Options
 from shared_model.surface import Surface
 
@@ -97,6 +98,7 @@ class Finishing(_WithHead):
     def __init__(self, head: Head, *, options: Options) -> None:
         super().__init__(head)
         self._keep_color = options.keep_color
+        self._share = share(head.config, detail=options.detail)
 
     def forward(self, painted: Tensor, canvas: Tensor, photo: Tensor, fits: Tensor, strength: Tensor) -> Tensor:
         """Give a painting the head's marks and the photo's size.
@@ -116,10 +118,15 @@ class Finishing(_WithHead):
             head = self.head()
             painted = head.complete(painted)
             recolor = mapping(canvas, head.color)
+            scale = as_tensor(photo.shape[2], photo).double() / as_tensor(canvas.shape[2], photo)
+            amount = self._share * fading(scale).float()
+            marked = emphatic(painted, amount) if self._share > 0 else painted
             if head.config.graphic:
-                enlarged = _resize(painted, photo)
+                enlarged = _resize(marked, photo)
             else:
-                enlarged = recolor(photo) + _resize(painted - recolor(canvas), photo)
+                enlarged = recolor(photo) + _resize(marked - recolor(canvas), photo)
+            if self._share > 0:
+                enlarged = torch.lerp(enlarged, dabs(enlarged, resize_like(course(painted), photo), scale), amount)
             result = torch.where(fits, _resize(painted, photo).clamp(0, 1), enlarged)
             if self._keep_color:
                 result = photo + (luminance(result) - luminance(photo))

@@ -161,11 +161,12 @@ def test_nothing_of_a_large_photos_grain_shows(small_head: HeadConfig, backbone:
     head = Head.fit([engraving()], backbone=backbone, config=small_head)
     plain = ramp(4 * small_head.canvas_px, 4 * small_head.canvas_px)
     grain = 0.2 * (torch.arange(plain.shape[-1]) % 2 * 2.0 - 1)
-    done = [stylize((p).clamp(0, 1), head=head, backbone=backbone) for p in (plain, plain + grain)]
+    done = [stylize(p.clamp(0, 1), head=head, backbone=backbone) for p in (plain, plain + grain)]
     inner = (done[1] - done[0])[..., 8:-8]
     assert abs(float(inner[..., ::2].mean() - inner[..., 1::2].mean())) < 0.01
     fine = replace(head, hatching=None, config=replace(head.config, hatch=0.0))
-    done = [stylize((p).clamp(0, 1), head=fine, backbone=backbone) for p in (plain, plain + grain)]
+    options = Options(detail=1.0)
+    done = [stylize(p.clamp(0, 1), head=fine, backbone=backbone, options=options) for p in (plain, plain + grain)]
     inner = (done[1] - done[0])[..., 8:-8]
     assert abs(float(inner[..., ::2].mean() - inner[..., 1::2].mean())) > 0.1, "of other heads it does"
 

@@ -56,13 +56,30 @@ def test_keep_color_keeps_the_photos_chroma(head: Head, backbone: Backbone, pict
     assert float(gap.max()) < 1e-4 and float(inside.float().mean()) > 0.5
 
 
-def test_a_large_photo_keeps_its_own_fine_detail(head: Head, backbone: Backbone, picture: Pictures) -> None:
+def test_a_large_photo_is_painted_finely_too_unless_its_own_detail_is_asked_for(
+    head: Head, backbone: Backbone, picture: Pictures
+) -> None:
     coarse = picture(1, 300, 400)
     fine = torch.zeros_like(coarse)
     fine[:, :, ::2, ::2] = 0.2
-    outputs = [stylize((photo * 0.7).clamp(0, 1), head=head, backbone=backbone) for photo in (coarse, coarse + fine)]
-    sharp = [float((o[:, :, :, 1:] - o[:, :, :, :-1]).abs().mean()) for o in outputs]
-    assert sharp[1] > sharp[0] + 0.02
+    sharp = {}
+    for detail in (0.5, 0.75, 1.0):
+        options, photos = Options(detail=detail), (coarse * 0.7, (coarse + fine) * 0.7)
+        outputs = [stylize(photo.clamp(0, 1), head=head, backbone=backbone, options=options) for photo in photos]
+        steps = [float((o[:, :, :, 1:] - o[:, :, :, :-1]).abs().mean()) for o in outputs]
+        sharp[detail] = steps[1] - steps[0]
+    assert sharp[1.0] > 0.02
+    assert 0.3 * sharp[1.0] < sharp[0.75] < 0.7 * sharp[1.0]
+    assert abs(sharp[0.5]) < 0.2 * sharp[1.0]
+
+
+def test_a_photo_of_the_canvas_s_size_has_no_dabs(
+    head: Head, backbone: Backbone, picture: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = picture(1, head.config.canvas_px, head.config.canvas_px + 20)
+    painted = stylize(photo, head=head, backbone=backbone)
+    monkeypatch.setattr("shared_model.stylize.share", lambda config, detail: 0.0)
+    assert torch.equal(stylize(photo, head=head, backbone=backbone), painted)
 
 
 def test_a_head_of_another_backbone_is_refused(head: Head, backbone: Backbone, picture: Pictures) -> None:
