@@ -4,7 +4,8 @@ A painting is made on a canvas of some 512 pixels; what a larger photo has above
 pebble, every hair) with soft strokes over it. So the enlarged painting is smoothed along its strokes and then, around
 every pixel, takes the color of the evenest of eight places (Kuwahara et al. 1976, with the soft weights of Papari et
 al. 2007; along the flow first, as Kyprianidis and Kang 2011 do). Texture becomes dabs of even paint that follow the
-shapes, and edges become crisp, at a reach of about a pixel of the canvas, whatever the size of the photo.
+shapes, and edges become crisp, at a reach of about a pixel of the canvas, whatever the size of the photo. What stands
+out by itself is drawn: an eye in a face, not the pebbles of a beach.
 
 The number of steps does not depend on the size: places lie farther apart instead. A scale is a number, or in a graph
 for any size a tensor ``() float64``.
@@ -22,9 +23,9 @@ from torch import Tensor
 
 from shared_model.brush import directions
 from shared_model.config import HeadConfig
-from shared_model.pyramid import box, luminance, resize_like
+from shared_model.pyramid import box, halve, luminance, resize_like
 
-__all__ = ["course", "dabs", "emphatic", "fading", "margin", "share"]
+__all__ = ["course", "dabs", "drawn", "emphatic", "fading", "margin", "share"]
 
 _ALONG = (0.35, 0.7, 1.05, 1.4)  # how far along a stroke colors are taken, both ways, in pixels of the canvas
 _FADING = 0.7  # at which they count less, likewise
@@ -37,6 +38,9 @@ _FLOOR = 2e-4  # variance below which places count as equally even
 _EVEN = 4  # exponent of the preference for even places
 _FULL = 3.0  # pixels to one of the canvas from which on all of a painting is in dabs
 _EMPHASIS = 0.6  # how much stronger the finest marks of the canvas are made before
+_FAR = 6  # radius, in four pixels of the canvas, that is around a detail
+_FAINT = 0.006  # of the range: detail that nobody sees
+_ALONE, _SURE = 1.3, 1.2  # how much stronger than what is around it a detail is drawn from, and how soon in full
 _GRAINY = 0.5  # roughness of hatched lines from which on their grain is kept
 
 
@@ -48,6 +52,27 @@ def course(painted: Tensor) -> Tensor:
     along = directions(painted)
     right, down = along[:, :1], along[:, 1:]
     return resize_like(torch.cat([right * right - down * down, 2 * right * down], 1), painted)
+
+
+def drawn(photo: Tensor, canvas: Tensor) -> Tensor:
+    """Return where fine detail stands out by itself and is drawn, not dabbed: 0 to 1, ``(1, 1, h, w)``.
+
+    Parameters
+    ----------
+    photo
+        ``(1, 3, H, W) float in [0, 1]``.
+    canvas
+        The same at canvas scale, ``(1, 3, h, w)``.
+    """
+    height, width = canvas.shape[-2:]
+    twice = (2 * height, 2 * width)
+    fine = F.interpolate(photo, size=twice, mode="bicubic", align_corners=False, antialias=True)
+    fine = (fine - F.interpolate(canvas, size=twice, mode="bicubic", align_corners=False)).abs().amax(1, keepdim=True)
+    here = box(F.avg_pool2d(fine, 2), 1)
+    around = halve(halve(here))
+    for _ in range(2):
+        around = box(around, _FAR)
+    return ((here / (resize_like(around, here) + _FAINT) - _ALONE) / _SURE).clamp(0, 1)
 
 
 def share(config: HeadConfig, *, detail: float) -> float:

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from shared_model.backbone import Backbone
 from shared_model.color import mapping
-from shared_model.dabs import course, dabs, emphatic, fading, margin, share
+from shared_model.dabs import course, dabs, drawn, emphatic, fading, margin, share
 from shared_model.errors import CompatibilityError, InputError
 from shared_model.generator import MULTIPLE
 from shared_model.head import Head
 from shared_model.own_hand import check_change
-from shared_model.pyramid import lattice, luminance
+from shared_model.pyramid import lattice, luminance, resize_like
 from shared_model.weights import backbone_id
 
 __all__ = ["MAX_SIDE", "ROWS", "Options", "Watch", "canvas_size", "check_match", "stylize"]
@@ -201,11 +201,14 @@ def _enlarge(
     scale = height / canvas.shape[2]
     amount = fading(scale) * share(head.config, detail=options.detail)
     around = margin(scale) if amount > 0 else 0
-    ways = _Rows(_bicubic(course(painted), (canvas.shape[2], width)), height) if amount > 0 else None
-    painted = emphatic(painted, amount)
-    change = painted if plain else painted - recolor(canvas)  # what painting did, smooth enough to be enlarged
+    marked = emphatic(painted, amount)
+    change = marked if plain else marked - recolor(canvas)  # what painting did, smooth enough to be enlarged
     across = _bicubic(change, (change.shape[2], width))
     down = _bicubic(torch.eye(change.shape[2], device=photo.device)[None, None], (height, change.shape[2]))[0, 0]
+    ways = None
+    if amount > 0:
+        kept = torch.zeros_like(painted[:, :1]) if plain else drawn(photo, canvas)
+        ways = _Rows(resize_like(torch.cat([course(painted), kept], 1), across), height)
     result = torch.empty_like(photo)
     for start in range(0, height, rows):
         watch(0.6 + 0.4 * start / height)
@@ -217,7 +220,8 @@ def _enlarge(
         part = photo[:, :, seen]
         enlarged = enlarged if plain else recolor(part) + enlarged
         if ways is not None:
-            enlarged = torch.lerp(enlarged, dabs(enlarged, ways.at(seen), scale), amount)
+            way, kept = ways.at(seen).split([2, 1], 1)
+            enlarged = torch.lerp(enlarged, dabs(enlarged, way, scale), amount * (1 - kept))
         band = slice(start - seen.start, stop - seen.start)
         result[:, :, start:stop] = _mixed(enlarged[:, :, band], part[:, :, band], options)
     return result

@@ -16,7 +16,7 @@ from client.export.draws import Draws
 from client.export.lowering import Lowering, Marks, Palette, Patches, as_tensor
 from shared_model.backbone import Backbone
 from shared_model.color import mapping
-from shared_model.dabs import course, dabs, emphatic, fading, share
+from shared_model.dabs import course, dabs, drawn, emphatic, fading, share
 from shared_model.hatching import Hatching
 from shared_model.head import Head
 from shared_model.own_hand import with_change
@@ -126,7 +126,10 @@ class Finishing(_WithHead):
             else:
                 enlarged = recolor(photo) + _resize(marked - recolor(canvas), photo)
             if self._share > 0:
-                enlarged = torch.lerp(enlarged, dabs(enlarged, resize_like(course(painted), photo), scale), amount)
+                dabbed = dabs(enlarged, resize_like(course(painted), photo), scale)
+                if not head.config.graphic:
+                    amount = amount * (1 - resize_like(drawn(photo, canvas), photo))
+                enlarged = torch.lerp(enlarged, dabbed, amount)
             result = torch.where(fits, _resize(painted, photo).clamp(0, 1), enlarged)
             if self._keep_color:
                 result = photo + (luminance(result) - luminance(photo))
