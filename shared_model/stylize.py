@@ -201,8 +201,8 @@ def _enlarge(
     scale = height / canvas.shape[2]
     amount = fading(scale) * share(head.config, detail=options.detail)
     around = margin(scale) if amount > 0 else 0
-    marked = emphatic(painted, amount)
-    change = marked if plain else marked - recolor(canvas)  # what painting did, smooth enough to be enlarged
+    # what painting did, smooth enough to be enlarged; even lines and areas would have halos if they were emphatic
+    change = painted if plain else emphatic(painted, amount) - recolor(canvas)
     across = _bicubic(change, (change.shape[2], width))
     down = _bicubic(torch.eye(change.shape[2], device=photo.device)[None, None], (height, change.shape[2]))[0, 0]
     ways = None

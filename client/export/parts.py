@@ -120,11 +120,10 @@ class Finishing(_WithHead):
             recolor = mapping(canvas, head.color)
             scale = as_tensor(photo.shape[2], photo).double() / as_tensor(canvas.shape[2], photo)
             amount = self._share * fading(scale).float()
-            marked = emphatic(painted, amount) if self._share > 0 else painted
             if head.config.graphic:
-                enlarged = _resize(marked, photo)
+                enlarged = _resize(painted, photo)
             else:
-                enlarged = recolor(photo) + _resize(marked - recolor(canvas), photo)
+                enlarged = recolor(photo) + _resize(emphatic(painted, amount) - recolor(canvas), photo)
             if self._share > 0:
                 dabbed = dabs(enlarged, resize_like(course(painted), photo), scale)
                 if not head.config.graphic:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from shared_model.backbone import Backbone
@@ -217,3 +218,17 @@ def test_a_photos_tones_are_those_of_places_not_of_ink(small_head: HeadConfig) -
         float(((t - t[0]).abs() / (t[-1] - t[0]).abs() - 0.5).abs().lt(0.3).float().mean()) for t in (tones, pixels)
     ]
     assert between[0] > 0.3 > between[1]
+
+
+def test_enlarged_lines_are_of_the_same_ink_on_the_same_paper(small_head: HeadConfig, backbone: Backbone) -> None:
+    head = Head.fit([engraving()], backbone=backbone, config=small_head)
+    head = replace(head, config=replace(head.config, roughness=0.0))  # cut in wood: lines become crisp
+    photo = ramp(small_head.canvas_px, small_head.canvas_px)
+    small, large = (
+        stylize(photo, head=head, backbone=backbone, options=Options(size_px=px))
+        for px in (small_head.canvas_px, 4 * small_head.canvas_px)
+    )
+    assert float(large.max()) < float(small.max()) + 0.02 and float(large.min()) > float(small.min()) - 0.02
+    bicubic = F.interpolate(small, scale_factor=4, mode="bicubic", antialias=True)
+    steps = [float((p[..., 1:] - p[..., :-1]).abs().amax(3).mean()) for p in (bicubic, large)]
+    assert steps[1] > 1.1 * steps[0]
