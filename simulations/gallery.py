@@ -1,6 +1,7 @@
-"""The pictures of the shipped heads and of their mixes: the README's and that of docs/heads.md.
+"""The pictures of the shipped heads, of their mixes and of a large painting: the README's and those of docs/heads.md.
 
-``python -m simulations.gallery`` writes ``docs/images/heads.jpg`` and ``mixes.jpg`` below the current folder.
+``python -m simulations.gallery`` writes ``docs/images/heads.jpg``, ``mixes.jpg`` and ``large.jpg`` below the current
+folder.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from shared_model.stylize import Options, stylize
 from shared_model.weights import default_backbone, default_heads
 from simulations.pictures import default_photos
 
-__all__ = ["main", "mixes", "sheet"]
+__all__ = ["large", "main", "mixes", "sheet"]
 
 _ROWS = (("astronaut_face", ("sketch", "oil", "impressionist")), ("chelsea", ("cartoon", "watercolor", "woodcut")))
 _TILE_PX = 360
 _PAIRS = (("impressionist", "sketch"), ("oil", "woodcut"), ("cartoon", "watercolor"))
 _SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of the second head
 _MIX_PX = 200
+_LARGE, _LARGE_PX, _PART_PX = ("oil", "impressionist", "woodcut", "cartoon"), 1536, 420
+_PART = (420, 760)  # row and column of the large painting's part that is shown
 
 
 def sheet() -> Tensor:
@@ -54,6 +57,18 @@ def mixes() -> Tensor:
     return torch.cat(rows, dim=2)
 
 
+def large() -> Tensor:
+    """Paint a photo at three times the canvas's size, with four heads, and show a part of each at full size."""
+    backbone, photo = default_backbone(), to_tensor(default_photos()["chelsea"])
+    top, left = _PART
+    parts = []
+    for name in _LARGE:
+        head = Head.from_bytes(default_heads()[name].read_bytes())
+        painted = stylize(photo, head=head, backbone=backbone, options=Options(size_px=_LARGE_PX))
+        parts.append(painted[:, :, top : top + _PART_PX, left : left + _PART_PX])
+    return torch.cat(parts, dim=3)
+
+
 def _square(picture: Tensor) -> Tensor:
     height, width = picture.shape[-2:]
     side = min(height, width)
@@ -65,6 +80,7 @@ def main() -> None:
     """Write the pictures."""
     save_picture(Path("docs/images/heads.jpg"), to_uint8(sheet()))
     save_picture(Path("docs/images/mixes.jpg"), to_uint8(mixes()))
+    save_picture(Path("docs/images/large.jpg"), to_uint8(large()))
 
 
 if __name__ == "__main__":
