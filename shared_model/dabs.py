@@ -83,7 +83,7 @@ def share(config: HeadConfig, *, detail: float) -> float:
     all that a photo has above the canvas shows.
     """
     if config.graphic:
-        return 0.0 if config.wash > 0 or config.roughness > _GRAINY else 1.0
+        return 0.0 if config.hatch > 0 and config.roughness > _GRAINY else 1 - config.wash
     return min(2 * (1 - detail), 1.0)
 
 

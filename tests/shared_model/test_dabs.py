@@ -103,7 +103,9 @@ def test_grain_stays_and_detail_is_there_for_who_asks() -> None:
         config = STROKES[kind]
         assert [share(config, detail=d) for d in (0.0, 0.5, 0.75, 1.0)] == [1, 1, 0.5, 0]
     wood, pencil = (replace(HeadConfig(), hatch=0.8, roughness=roughness) for roughness in (0.1, 0.9))
+    mixed = replace(STROKES["wash"], wash=0.25)
     assert [share(c, detail=1.0) for c in (STROKES["flat"], wood, pencil, STROKES["wash"])] == [1, 1, 0, 0]
+    assert share(mixed, detail=1.0) == 0.75
 
 
 def test_the_finest_marks_survive_the_dabs() -> None:
