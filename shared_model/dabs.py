@@ -154,13 +154,13 @@ def _combed(picture: Tensor, doubled: Tensor, scale: float | Tensor) -> Tensor:
     rows = torch.arange(height, device=picture.device, dtype=torch.int32).repeat_interleave(width)
     columns = torch.arange(width, device=picture.device, dtype=torch.int32).repeat(height)
     pixels = picture[0].flatten(1).T.contiguous()
-    total, weight = pixels, 1.0
+    total, weight = pixels.clone(), 1.0
     for step in _ALONG:
         nearby = math.exp(-((step / _FADING) ** 2) / 2)
         across, below = (right * (step * scale)).round().int(), (down * (step * scale)).round().int()
         for sign in (1, -1):
             y, x = (rows + sign * below).clamp(0, height - 1), (columns + sign * across).clamp(0, width - 1)
-            total = total + nearby * pixels.index_select(0, y * width + x)
+            total.add_(pixels.index_select(0, y * width + x), alpha=nearby)
             weight += nearby
     return (total / weight).T.view_as(picture)
 
