@@ -134,9 +134,9 @@ def dabs(picture: Tensor, doubled: Tensor, scale: float | Tensor) -> Tensor:
         Same shape, within the range of the picture.
     """
     combed = _combed(picture, doubled, scale)
-    light = luminance(combed)
+    light = luminance(combed) - 0.5  # squares of small numbers: less is lost to rounding
     mean = _windows(torch.cat([combed, light * light], 1), scale)
-    spread = (mean[:, 3:] - luminance(mean[:, :3]).square()).clamp_min(0) / _FLOOR + 1
+    spread = (mean[:, 3:] - (luminance(mean[:, :3]) - 0.5).square()).clamp_min(0) / _FLOOR + 1
     weight = spread.pow(-_EVEN)
     turns = [2 * math.pi * (place + 0.5) / _PLACES for place in range(_PLACES)]
     places = [(_whole(_AROUND * math.sin(turn) * scale), _whole(_AROUND * math.cos(turn) * scale)) for turn in turns]
