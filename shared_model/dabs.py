@@ -40,7 +40,7 @@ _FULL = 3.0  # pixels to one of the canvas from which on all of a painting is in
 _EMPHASIS = 0.6  # how much stronger the finest marks of the canvas are made before
 _FAR = 6  # radius, in four pixels of the canvas, that is around a detail
 _FAINT = 0.006  # of the range: detail that nobody sees
-_ALONE, _SURE = 1.3, 1.2  # how much stronger than what is around it a detail is drawn from, and how soon in full
+_ALONE, _SURE = 2.0, 1.0  # how much stronger than what is around it a detail is drawn from, and how soon in full
 _GRAINY = 0.5  # roughness of hatched lines from which on their grain is kept
 
 
