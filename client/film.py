@@ -39,7 +39,7 @@ from shared_model.temporal import Blend, State, follow, stabilise
 __all__ = ["SEGMENT", "Painted", "paint_film", "read_recipe"]
 
 SEGMENT = 24  # frames of a segment
-_FORMAT = 1
+_FORMAT = 2  # another whenever frames would not be painted as those that are there
 _STATE = "state.safetensors"
 
 

@@ -125,9 +125,9 @@ def test_what_stands_out_is_drawn_and_texture_is_not() -> None:
     even = torch.full((1, 3, 256, 256), 0.6)
     eye, beach = even.clone(), even + 0.3 * (_noise(256, 256) - 0.5)
     eye[:, :, 126:131, 126:131] = 0.1
-    for photo, here, rest in ((eye, 1.0, 0.0), (beach, 0.0, 0.0), (even, 0.0, 0.0)):
+    for photo, here in ((eye, 1.0), (beach, 0.0), (even, 0.0)):
         canvas = F.interpolate(photo, size=(64, 64), mode="bicubic", antialias=True)
         found = drawn(photo, canvas)[0, 0]
         assert found.shape == (64, 64)
         assert float(found[32, 32]) == pytest.approx(here, abs=0.3)
-        assert float(found[:24].mean()) == pytest.approx(rest, abs=0.1)
+        assert float(found[:24].mean()) < 0.1

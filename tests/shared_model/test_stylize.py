@@ -73,6 +73,19 @@ def test_a_large_photo_is_painted_finely_too_unless_its_own_detail_is_asked_for(
     assert abs(sharp[0.5]) < 0.2 * sharp[1.0]
 
 
+def test_a_small_thing_by_itself_is_drawn_in_a_large_painting(
+    head: Head, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = 5 * head.config.canvas_px
+    photo, middle = torch.linspace(0.3, 0.7, side).expand(1, 3, side, side).clone(), side // 2
+    eye = (..., slice(middle - 4, middle + 4), slice(middle - 4, middle + 4))
+    photo[eye] = (torch.arange(8) // 2 % 2).float()
+    drawn = stylize(photo, head=head, backbone=backbone)
+    monkeypatch.setattr("shared_model.stylize.drawn", lambda photo, canvas: torch.zeros_like(canvas[:, :1]))
+    dabbed = stylize(photo, head=head, backbone=backbone)
+    assert float(drawn[eye].std()) > 1.5 * float(dabbed[eye].std())
+
+
 def test_a_photo_of_the_canvas_s_size_has_no_dabs(
     head: Head, backbone: Backbone, picture: Pictures, monkeypatch: pytest.MonkeyPatch
 ) -> None:

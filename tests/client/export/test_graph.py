@@ -73,6 +73,7 @@ def _halves(photo: Tensor, head: Head, backbone: Backbone, options: Options) -> 
         ((150, 226), Options(seed=3)),
         ((301, 222), Options(detail=0.0)),
         ((260, 455), Options(strength=0.6, keep_color=True, seed=9)),
+        ((620, 700), Options(detail=0.3, seed=4)),  # all of it in dabs
     ],
 )
 def test_the_two_halves_paint_what_stylize_paints(
